@@ -1,0 +1,81 @@
+/* A loaded program: spec -> checked -> verified -> maps and data created -> compiled.
+ *
+ * oko_prog_load() (prog.c) runs the stages in that order; each can refuse, and then everything made
+ * so far is undone. Afterwards a program is immutable but for its counters and the contents of its
+ * maps and writable data. Freed when the last reference goes; references of flow tables are dropped
+ * through QSBR, so a running burst never sees a freed program. */
+#ifndef OKO_BPF_PROG_H
+#define OKO_BPF_PROG_H
+
+#include "facts.h"
+#include "helper.h"
+
+struct oko_jit_code; /* jit/jit.h */
+
+typedef uint64_t (*oko_jit_run)(const uint8_t *pkt, uint64_t len, const struct oko_meta *meta,
+                                struct oko_env *env);
+/* Runs packets in[i] for each set bit of todo in rising order; returns the mask of r0 == 1.
+ * Sets env->meta/pkt/len itself where the program needs them. */
+typedef uint64_t (*oko_jit_batch)(struct oko_env *env, const struct oko_prog_in *in, uint64_t todo);
+
+struct oko_data {
+    struct oko_data_spec spec; /* bytes: unused after load */
+    uint8_t *bytes;            /* spec.size bytes, 64-byte aligned, never moves */
+};
+
+/* Single-writer counters of one worker; a cache line each. */
+struct oko_prog_counters {
+    uint64_t runs, matches, faults;
+    uint64_t sampled_ns, samples;
+    uint64_t pad[3];
+};
+
+struct oko_prog {
+    struct oko_vm *vm;
+    uint32_t refs;             /* atomic */
+    uint32_t flags;            /* enum oko_load_flags */
+    struct oko_prog_spec spec; /* own deep copy: insns with pseudo-relocations as loaded */
+    struct oko_facts facts;
+    struct oko_map **maps;    /* spec.n_maps */
+    struct oko_data *data;    /* spec.n_data */
+    void *interp;             /* predecoded form, interp.h */
+    struct oko_jit_code *jit; /* NULL without machine code */
+    oko_jit_run jit_run;      /* NULL likewise */
+    oko_jit_batch jit_batch;
+    struct oko_prog_counters *counters; /* [vm->n_workers] */
+    uint64_t *profile;                  /* n_insns counts, or NULL */
+    struct oko_prog_info info;
+};
+
+struct oko_env *oko_vm_env(struct oko_vm *vm, uint32_t worker);
+uint32_t oko_vm_n_workers(const struct oko_vm *vm);
+uint64_t oko_vm_secret(const struct oko_vm *vm);
+
+/* interp.c: the reference. Sets env->meta/pkt/len. Returns r0 (0 after a fault). */
+int oko_interp_prepare(struct oko_prog *prog, struct oko_error *error);
+void oko_interp_free(struct oko_prog *prog);
+uint64_t oko_interp_run(struct oko_prog *prog, struct oko_env *env, const struct oko_prog_in *in);
+
+/* verify/: fills facts or refuses with the reason. Needs no maps, only the spec. */
+int oko_verify(const struct oko_prog_spec *spec, const struct oko_load_opts *opts,
+               struct oko_facts *facts, struct oko_error *error);
+/* verify/check.c: called by the checking interpreter before instruction pc with the concrete
+ * registers; 0, or OKO_E_VERIFY with *error filled when a value lies outside the claimed state. */
+struct oko_check_frame {
+    const uint64_t *regs; /* r0..r10 */
+    const uint8_t *stack; /* the frame's 512 bytes; r10 = stack + 512 */
+    uint32_t depth;       /* 0 = entry */
+    uint32_t func;        /* index into spec.funcs */
+};
+int oko_check_step(const struct oko_prog *prog, const struct oko_env *env, uint32_t pc,
+                   const struct oko_check_frame *frames, uint32_t n_frames,
+                   struct oko_error *error);
+void oko_check_states_free(void *states);
+
+/* jit/: compiles from spec, facts, maps and data. OKO_E_UNSUP on other CPUs. Sets prog->jit,
+ * jit_run, jit_batch, info.jit_bytes. */
+int oko_jit_compile(struct oko_prog *prog, struct oko_error *error);
+void oko_jit_free(struct oko_prog *prog);
+bool oko_jit_available(void);
+
+#endif

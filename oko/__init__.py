@@ -1,0 +1,1 @@
+"""oko: a userspace OpenFlow switch whose flows can match with BPF filter programs."""
