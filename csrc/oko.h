@@ -270,4 +270,210 @@ int64_t oko_map_dump(struct oko_map *map, uint64_t *cursor, uint8_t *out, uint32
 /* Bytes of one dumped entry: key and value. */
 void oko_map_dump_sizes(const struct oko_map *map, uint32_t *key_size, uint32_t *value_size);
 
+/* ---------------------------------------------------------------- flows */
+
+/* Fields of the flow key; key.h's OKO_FIELDS says where each lies and how wide it is. */
+enum oko_field_id {
+    OKO_FIELD_IN_PORT = 0,
+    OKO_FIELD_IN_PHY_PORT,
+    OKO_FIELD_METADATA,
+    OKO_FIELD_TUN_ID,
+    OKO_FIELD_PKT_MARK,
+    OKO_FIELD_REG0,
+    OKO_FIELD_REG1,
+    OKO_FIELD_REG2,
+    OKO_FIELD_REG3,
+    OKO_FIELD_REG4,
+    OKO_FIELD_REG5,
+    OKO_FIELD_REG6,
+    OKO_FIELD_REG7,
+    OKO_FIELD_REG8,
+    OKO_FIELD_REG9,
+    OKO_FIELD_REG10,
+    OKO_FIELD_REG11,
+    OKO_FIELD_REG12,
+    OKO_FIELD_REG13,
+    OKO_FIELD_REG14,
+    OKO_FIELD_REG15,
+    OKO_FIELD_XREG0,
+    OKO_FIELD_XREG1,
+    OKO_FIELD_XREG2,
+    OKO_FIELD_XREG3,
+    OKO_FIELD_XREG4,
+    OKO_FIELD_XREG5,
+    OKO_FIELD_XREG6,
+    OKO_FIELD_XREG7,
+    OKO_FIELD_XXREG0,
+    OKO_FIELD_XXREG1,
+    OKO_FIELD_XXREG2,
+    OKO_FIELD_XXREG3,
+    OKO_FIELD_ETH_DST,
+    OKO_FIELD_ETH_SRC,
+    OKO_FIELD_ETH_TYPE,
+    OKO_FIELD_VLAN_VID,
+    OKO_FIELD_VLAN_PCP,
+    OKO_FIELD_MPLS_LABEL,
+    OKO_FIELD_MPLS_TC,
+    OKO_FIELD_MPLS_BOS,
+    OKO_FIELD_MPLS_TTL,
+    OKO_FIELD_PBB_ISID,
+    OKO_FIELD_PBB_UCA,
+    OKO_FIELD_IP_PROTO,
+    OKO_FIELD_IP_DSCP,
+    OKO_FIELD_IP_ECN,
+    OKO_FIELD_IP_TTL,
+    OKO_FIELD_IP_FRAG,
+    OKO_FIELD_IPV4_SRC,
+    OKO_FIELD_IPV4_DST,
+    OKO_FIELD_ARP_OP,
+    OKO_FIELD_ARP_SPA,
+    OKO_FIELD_ARP_TPA,
+    OKO_FIELD_ARP_SHA,
+    OKO_FIELD_ARP_THA,
+    OKO_FIELD_IPV6_SRC,
+    OKO_FIELD_IPV6_DST,
+    OKO_FIELD_IPV6_LABEL,
+    OKO_FIELD_IPV6_EXTHDR,
+    OKO_FIELD_TCP_SRC,
+    OKO_FIELD_TCP_DST,
+    OKO_FIELD_TCP_FLAGS,
+    OKO_FIELD_UDP_SRC,
+    OKO_FIELD_UDP_DST,
+    OKO_FIELD_SCTP_SRC,
+    OKO_FIELD_SCTP_DST,
+    OKO_FIELD_ICMP_TYPE,
+    OKO_FIELD_ICMP_CODE,
+    OKO_FIELD_ICMPV6_TYPE,
+    OKO_FIELD_ICMPV6_CODE,
+    OKO_FIELD_ND_TARGET,
+    OKO_FIELD_ND_SLL,
+    OKO_FIELD_ND_TLL,
+    OKO_N_FIELDS
+};
+
+/* name, width in bits and bytes of a field; OKO_E_NOTFOUND beyond the last. */
+struct oko_field_info {
+    char name[24];
+    uint32_t bits;
+    uint32_t size;
+};
+int oko_field_info(uint32_t field, struct oko_field_info *info);
+
+/* One field of a match: value and mask are big-endian, right-aligned in the field's size bytes,
+ * the rest zero. Bits of value outside mask must be zero. */
+struct oko_match_field {
+    uint32_t field; /* enum oko_field_id */
+    uint32_t reserved;
+    uint8_t value[16];
+    uint8_t mask[16];
+};
+
+/* Reserved port numbers (OpenFlow 1.3, 7.2.1). */
+enum oko_port_no { OKO_PORT_MAX = 0x7fffff00, OKO_PORT_BASE = 0x7ffffff0 };
+/* The OFPP_* numbers need 32 unsigned bits, which an enum lacks: they are passed as u32 values
+ * 0xfffffff8 IN_PORT, 0xfffffff9 TABLE, 0xfffffffa NORMAL, 0xfffffffb FLOOD, 0xfffffffc ALL,
+ * 0xfffffffd CONTROLLER, 0xfffffffe LOCAL, 0xffffffff ANY. */
+
+/* Instructions and actions of a flow are one byte string of items, each a struct oko_op_head and
+ * its payload, padded to 8 bytes; len counts head, payload and padding. Lists nest: the payload of
+ * APPLY, WRITE, CLONE and of a bucket is again a string of items. All integers in host order,
+ * field values big-endian. The order of items at the top level is the order of execution
+ * (METER, APPLY, CLEAR, WRITE, METADATA, GOTO). */
+struct oko_op_head {
+    uint16_t op;  /* enum oko_op */
+    uint16_t len; /* bytes, a multiple of 8, at least 8 */
+    uint32_t arg;
+};
+
+enum oko_op {
+    /* instructions; arg: */
+    OKO_OP_METER = 1, /* meter id */
+    OKO_OP_APPLY = 2, /* payload: actions */
+    OKO_OP_CLEAR = 3,
+    OKO_OP_WRITE = 4,    /* payload: actions */
+    OKO_OP_METADATA = 5, /* payload: u64 value, u64 mask (host order) */
+    OKO_OP_GOTO = 6,     /* table */
+    /* actions; arg: */
+    OKO_OP_OUTPUT = 16, /* port (also reserved ones); payload: u32 max_len for CONTROLLER, u32 0 */
+    OKO_OP_GROUP = 17,  /* group id */
+    OKO_OP_SET_QUEUE = 18, /* queue id */
+    OKO_OP_SET_FIELD = 19, /* field; payload: u8 value[16], u8 mask[16] as oko_match_field */
+    OKO_OP_MOVE = 20,      /* n_bits; payload: u16 src field, src ofs, dst field, dst ofs */
+    OKO_OP_PUSH_VLAN = 21, /* TPID */
+    OKO_OP_POP_VLAN = 22,
+    OKO_OP_PUSH_MPLS = 23, /* Ethernet type */
+    OKO_OP_POP_MPLS = 24,  /* Ethernet type */
+    OKO_OP_PUSH_PBB = 25,  /* Ethernet type */
+    OKO_OP_POP_PBB = 26,
+    OKO_OP_SET_MPLS_TTL = 27, /* TTL */
+    OKO_OP_DEC_MPLS_TTL = 28,
+    OKO_OP_SET_TTL = 29, /* IP TTL or hop limit */
+    OKO_OP_DEC_TTL = 30,
+    OKO_OP_COPY_TTL_OUT = 31,
+    OKO_OP_COPY_TTL_IN = 32,
+    OKO_OP_RESUBMIT =
+        33, /* table, 255 = the current one; payload: u32 in_port (0xfffffff8: as is), u32 0 */
+    OKO_OP_LEARN = 34, /* table; payload: struct oko_learn, then n_specs struct oko_learn_spec */
+    OKO_OP_CLONE = 35, /* payload: actions */
+    OKO_OP_CONTROLLER = 36, /* max_len; payload: u16 controller id, u16 reason, u32 0 */
+    OKO_OP_NOTE = 37,       /* payload ignored */
+    OKO_OP_EXIT = 38,
+    OKO_OP_PUSH = 39,        /* n_bits; payload: u16 field, u16 ofs, u32 0 (NXAST_STACK_PUSH) */
+    OKO_OP_POP = 40,         /* likewise (NXAST_STACK_POP) */
+    OKO_OP_FIN_TIMEOUT = 41, /* payload: u16 idle, u16 hard, u32 0 */
+    OKO_OP_DEC_TTL_IDS =
+        42, /* dec_ttl(id,...): n ids; payload: u16 ids, for the invalid-TTL packet-in */
+    OKO_OP_OUTPUT_REG = 43, /* n_bits; payload: u16 field, u16 ofs, u16 max_len, u16 0 */
+    OKO_OP_SEND_MAPS = 44   /* interval in ms; payload: u16 program, u16 n, u16 maps[n] */
+};
+
+/* NXAST_LEARN (nicira-ext.h): a flow that a packet installs. */
+struct oko_learn {
+    uint16_t idle_timeout, hard_timeout; /* seconds */
+    uint16_t priority, flags;            /* flags: enum oko_flow_flag, LEARN bits */
+    uint64_t cookie;
+    uint16_t fin_idle, fin_hard;
+    uint32_t n_specs;
+    uint32_t limit;  /* 0 = none */
+    uint32_t result; /* field to set to 1/0 when limited, or 0xffffffff */
+};
+
+enum oko_learn_dst { OKO_LEARN_MATCH = 0, OKO_LEARN_LOAD = 1, OKO_LEARN_OUTPUT = 2 };
+
+struct oko_learn_spec {
+    uint8_t src_is_value; /* 1: value; 0: n_bits of src_field from src_ofs of the packet's key */
+    uint8_t dst;          /* enum oko_learn_dst */
+    uint16_t n_bits;
+    uint16_t src_field, src_ofs;
+    uint16_t dst_field, dst_ofs;
+    uint8_t reserved[4];
+    uint8_t value[16]; /* n_bits right-aligned big-endian in the last bytes */
+};
+
+enum oko_flow_flag {
+    OKO_FLOW_SEND_FLOW_REM = 1,
+    OKO_FLOW_CHECK_OVERLAP = 2,
+    OKO_FLOW_RESET_COUNTS = 4,
+    OKO_FLOW_NO_PKT_COUNTS = 8,
+    OKO_FLOW_NO_BYT_COUNTS = 16,
+    OKO_LEARN_SEND_FLOW_REM = 1,
+    OKO_LEARN_DELETE_LEARNED = 2
+};
+
+/* A flow as the model hands it over. match and ops are copied. */
+struct oko_flow_spec {
+    uint64_t cookie;
+    uint32_t table; /* 0..253 */
+    uint16_t priority;
+    uint16_t flags;        /* enum oko_flow_flag */
+    uint32_t idle_timeout; /* seconds, 0 = none */
+    uint32_t hard_timeout;
+    uint32_t filter_prog; /* program number on this datapath, 0 = none */
+    uint32_t n_match;
+    const struct oko_match_field *match;
+    const uint8_t *ops; /* ops_len bytes, 8-byte aligned items */
+    uint32_t ops_len;
+    uint32_t reserved;
+};
+
 #endif
