@@ -54,8 +54,8 @@ fuzz:  ## every fuzz target for FUZZ_SECONDS each
 bench:  ## oko-bench, results on the terminal
 	oko-bench
 
-ext:  ## build the C extension in place
-	$(PYTHON) setup.py -q build_ext --inplace
+ext:  ## build the C extension in place, only what changed
+	$(MAKE) -s -j2 -C csrc ext PYTHON=$(PYTHON)
 
 smoke: ext
 	$(PYTHON) -c 'import oko'

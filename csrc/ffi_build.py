@@ -4,6 +4,7 @@ The one text `oko.h` is both included by the C compiler and given to `cdef()` (w
 preprocessor lines), so the two cannot drift apart.
 """
 
+import sys
 from pathlib import Path
 
 from cffi import FFI
@@ -43,5 +44,5 @@ ffibuilder.set_source(
     py_limited_api=True,
 )
 
-if __name__ == "__main__":
-    ffibuilder.compile(verbose=True)
+if __name__ == "__main__":  # ffi_build.py FILE: writes the generated C source (csrc/Makefile)
+    ffibuilder.emit_c_code(sys.argv[1])
