@@ -476,4 +476,17 @@ struct oko_flow_spec {
     uint32_t reserved;
 };
 
+/* ---------------------------------------------------------------- one frame */
+
+/* Where the parser found headers: bytes from the frame's start, 0xffff = absent (pkt.h). */
+struct oko_frame_info {
+    uint32_t n_vlans; /* tags parsed: 0, 1 or 2 */
+    uint32_t l2_5, l3, l4;
+};
+
+/* Parses one frame (at most 65,535 bytes) as a port would. Field f's value goes to
+ * values[16 * f ..], big-endian and right-aligned in 16 bytes; values has OKO_N_FIELDS * 16. */
+int oko_frame_parse(const uint8_t *frame, uint32_t len, uint32_t in_port, uint8_t *values,
+                    struct oko_frame_info *info);
+
 #endif

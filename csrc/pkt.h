@@ -34,4 +34,21 @@ struct oko_pkt {
     uint8_t *buffer; /* pool buffer backing owned data, or NULL */
 };
 
+/* A worker's frame buffers: each has OKO_HEADROOM bytes in front of OKO_FRAME_MAX, so that no edit
+ * ever needs another one. Last released, first taken: the warm one. Grows on demand up to its
+ * limit and keeps what it has. One thread. */
+struct oko_pool;
+
+int oko_pool_new(uint32_t max_buffers, struct oko_pool **pool);
+void oko_pool_free(struct oko_pool *pool); /* every buffer must have been released */
+
+/* Makes data writable: copies a borrowed frame (at most OKO_FRAME_MAX bytes) into a buffer of its
+ * own; nothing to do when it is owned. OKO_E_NOMEM: out of buffers, the packet is unchanged. */
+int oko_pkt_writable(struct oko_pkt *pkt, struct oko_pool *pool);
+/* Like *src, with a frame of its own when src's is owned (later edits of one do not show in the
+ * other). OKO_E_NOMEM: out of buffers, *copy is not valid. */
+int oko_pkt_clone(const struct oko_pkt *src, struct oko_pool *pool, struct oko_pkt *copy);
+/* Gives an owned frame's buffer back. data becomes NULL if it lay there. */
+void oko_pkt_release(struct oko_pkt *pkt, struct oko_pool *pool);
+
 #endif
