@@ -83,7 +83,7 @@ class BtfType(NamedTuple):
 
     kind: Kind
     name: str
-    count: int
+    vlen: int  # members, enumerators, parameters
     bitfields: bool
     value: int
     tail: int  # offset of what follows the head, in the section
@@ -201,7 +201,7 @@ class Btf:
     def members(self, found: BtfType) -> list[Member]:
         """The members of a STRUCT or UNION."""
         result = []
-        for i in range(found.count):
+        for i in range(found.vlen):
             name, type_id, offset = _unpack(self._data, "<III", found.tail + 12 * i, ".BTF member")
             width = 0
             if found.bitfields:
@@ -239,7 +239,7 @@ class Btf:
             found = self.type(type_id)
             if found.kind is not Kind.DATASEC or found.name != section:
                 continue
-            for i in range(found.count):
+            for i in range(found.vlen):
                 var_id, _, _ = _unpack(self._data, "<III", found.tail + 12 * i, ".BTF section")
                 var = self.type(var_id)
                 if var.kind is Kind.VAR:
@@ -300,11 +300,11 @@ class _Shaper:
         return word >> 24 & 0xF, word >> 16 & 0xFF, word & 0xFF
 
     def _enum(self, found: BtfType) -> tuple[tuple[int, str], ...]:
-        self.left -= found.count
+        self.left -= found.vlen
         if self.left < 0:
             return ()
         names = []
-        for i in range(found.count):
+        for i in range(found.vlen):
             if found.kind is Kind.ENUM:
                 name, value = _unpack(self.btf._data, "<Ii", found.tail + 8 * i, ".BTF enum")
             else:

@@ -106,7 +106,7 @@ class _Linker:
     def __init__(self, obj: ElfObject) -> None:
         self.obj = obj
         self.functions = {
-            section.index: _functions(obj, section)
+            section.number: _functions(obj, section)
             for section in obj.sections
             if section.executable and section.size
         }
@@ -158,9 +158,9 @@ class _Linker:
     def _scan(self, number: int, function: _Function) -> None:
         """Checks a function's instructions and resolves what they refer to."""
         section = function.section
-        if section.index not in self.relocs:
-            self.relocs[section.index] = _by_offset(self.obj, section)
-        relocs = self.relocs[section.index]
+        if section.number not in self.relocs:
+            self.relocs[section.number] = _by_offset(self.obj, section)
+        relocs = self.relocs[section.number]
         function.insns = unpack(section.data[function.start : function.end])
         index = 0
         while index < len(function.insns):
@@ -194,12 +194,10 @@ class _Linker:
             "a program is one object; helpers are called through oko_bpf.h",
         )
 
-    def _scan_call(
-        self, number: int, function: _Function, index: int, reloc: Reloc | None
-    ) -> None:
+    def _scan_call(self, number: int, function: _Function, index: int, reloc: Reloc | None) -> None:
         insn, place = function.insns[index], function.place(index)
         here = function.start + INSN_SIZE * index
-        section = function.section.index
+        section = function.section.number
         if reloc is None:
             target = here + INSN_SIZE * (1 + insn.imm)
         else:
@@ -226,9 +224,7 @@ class _Linker:
             return symbol.value if symbol.kind != "STT_SECTION" else insn.imm + 1
         return symbol.value + INSN_SIZE * (insn.imm + 1)
 
-    def _scan_load(
-        self, number: int, function: _Function, index: int, reloc: Reloc | None
-    ) -> None:
+    def _scan_load(self, number: int, function: _Function, index: int, reloc: Reloc | None) -> None:
         insn, place = function.insns[index], function.place(index)
         if reloc is None:
             if insn.src:
@@ -270,7 +266,7 @@ class _Linker:
                 f"the load at {place} refers to {section.name}+{offset:#x}, beyond its "
                 f"{section.size:#x} bytes"
             )
-        self.places[number, index] = self._symbol_place(section.index, offset)
+        self.places[number, index] = self._symbol_place(section.number, offset)
 
     def _symbol_place(self, section: int, offset: int) -> _Place:
         symbols = self.objects[section]
@@ -313,7 +309,7 @@ class _Linker:
 
     def _text_order(self, at: tuple[int, int]) -> tuple[int, int]:
         function = self.kept[at[0]]
-        return function.section.index, function.start + INSN_SIZE * at[1]
+        return function.section.number, function.start + INSN_SIZE * at[1]
 
     def _fits_map(self, place: _Place) -> bool:
         section = self.obj.sections[place.section]
@@ -353,7 +349,7 @@ class _Linker:
         contents = None if section.type == "SHT_NOBITS" else section.data
         variables = tuple(
             (s.name, s.value, s.size)
-            for s in self.objects[section.index]
+            for s in self.objects[section.number]
             if s.value + s.size <= section.size
         )
         return DataSpec(section.name, section.size, contents, bool(section.flags & 1), variables)
@@ -415,7 +411,7 @@ class _Linker:
                 record.column,
             )
             for function in self.kept
-            for record in lines.get(function.section.index, [])
+            for record in lines.get(function.section.number, [])
             if function.start <= record.offset < function.end
         ]
 
@@ -431,7 +427,7 @@ def _functions(obj: ElfObject, section: Section) -> list[_Function]:
         )
     found: dict[int, Symbol] = {}
     for symbol in obj.symbols:
-        if symbol.section != section.index or symbol.kind != "STT_FUNC":
+        if symbol.section != section.number or symbol.kind != "STT_FUNC":
             continue
         if symbol.value % INSN_SIZE or symbol.value >= section.size:
             raise ElfError(

@@ -40,7 +40,7 @@ R_BPF_GNU_DATA_64 = 12
 class Section(NamedTuple):
     """A section header; data is the contents (empty for NOBITS, whose size counts all the same)."""
 
-    index: int
+    number: int
     name: str
     type: str
     flags: int
@@ -163,7 +163,7 @@ class ElfObject:
         if table is None:
             return []
         with _malformed(f"symbol table {table.name!r}"):
-            section = self.elf.get_section(table.index)
+            section = self.elf.get_section(table.number)
             if not isinstance(section, SymbolTableSection) or section["sh_entsize"] != 24:
                 raise ElfError(f"malformed object: entries of symbol table {table.name!r}")
             return [
@@ -183,14 +183,14 @@ class ElfObject:
         """The relocations of a section's bytes, in file order; offsets lie inside it."""
         result = []
         for section in self.sections:
-            if section.type not in ("SHT_REL", "SHT_RELA") or section.info != target.index:
+            if section.type not in ("SHT_REL", "SHT_RELA") or section.info != target.number:
                 continue
             with _malformed(f"relocation section {section.name!r}"):
                 result += list(self._relocs_of(section, target))
         return result
 
     def _relocs_of(self, section: Section, target: Section) -> Iterator[Reloc]:
-        table = self.elf.get_section(section.index)
+        table = self.elf.get_section(section.number)
         if not isinstance(table, RelocationSection) or table["sh_size"] % table["sh_entsize"]:
             raise ElfError(f"malformed object: entries of relocation section {section.name!r}")
         for number, entry in enumerate(table.iter_relocations()):

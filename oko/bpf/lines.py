@@ -34,7 +34,7 @@ Lines = dict[int, list[Line]]
 
 def source_lines(obj: ElfObject, btf: Btf | None) -> tuple[Lines, list[str]]:
     """The lines of all executable sections, and warnings about what could not be read."""
-    warnings = []
+    warnings: list[str] = []
     ext = obj.named(".BTF.ext")
     if btf is not None and ext is not None:
         try:
@@ -53,7 +53,7 @@ def source_lines(obj: ElfObject, btf: Btf | None) -> tuple[Lines, list[str]]:
 
 
 def _from_btf(obj: ElfObject, ext: bytes, btf: Btf) -> Lines:
-    index = {s.name: s.index for s in reversed(obj.sections) if s.executable}
+    index = {s.name: s.number for s in reversed(obj.sections) if s.executable}
     found: Lines = {}
     for record in read_lines(ext, btf):
         section = index.get(record.section)
@@ -68,7 +68,7 @@ def _from_dwarf(obj: ElfObject) -> Lines:
     """Reads .debug_line, its addresses relocated to (section index << 32 | offset)."""
     dwarf = obj.elf.get_dwarf_info(relocate_dwarf_sections=False)
     section = obj.named(".debug_line")
-    assert section is not None
+    assert section is not None and dwarf.debug_line_sec is not None
     stream = dwarf.debug_line_sec.stream
     for reloc in obj.relocs(section):
         wide = reloc.type in (R_BPF_64_ABS64, R_BPF_64_64, R_BPF_GNU_DATA_64)
