@@ -14,10 +14,10 @@
  *
  * A. As data (k):
  *   - SYN: flows[k] is created, or set anew, as {packets 1, next_seq = seq + size, scale}, all else
- *     0. scale is the shift of the window scale option (kind 3, length 3), at most 14, or 0 if there
- *     is none before the end of the option list. (An option list: kind 0 ends it, kind 1 is one
- *     byte, others have their length, at least 2, in the second byte; an option that does not end
- *     before the TCP header and the frame end, ends the list too; at most 20 options are looked at.)
+ *     0. scale is the shift of the window scale option (kind 3, length 3), at most 14, or 0 if
+ *     there is none before the end of the option list. (An option list: kind 0 ends it, kind 1 is
+ *     one byte, others have their length, at least 2, in the second byte; an option that does not
+ *     end before the TCP header and the frame end, ends the list too; at most 20 are looked at.)
  *   - not SYN and k absent: created as {packets 1, bytes n, next_seq = seq + size, mss = n}, all
  *     else 0.
  *   - otherwise packets grows by 1, mss becomes n if that is larger, and if size > 0: when seq is
@@ -26,9 +26,11 @@
  * B. As acknowledgement (r), when ACK is set, SYN is not, and r is present:
  *   - if n is 0, and ack equals flows[r].last_ack, and that is before next_seq, and acks is not 0:
  *     dup_acks grows by 1;
- *   - acks grows by 1, last_ack = ack, window = the window field << scale of flows[k] (0 if absent);
+ *   - acks grows by 1, last_ack = ack, window = the window field << scale, that of flows[k] (0 if
+ *     step A found it absent);
  *   - if timing is 1 and ack is not before timed_seq: rtt = now - timed_ns; srtt_ns = rtt if that
- *     was 0, else srtt_ns - srtt_ns / 8 + rtt / 8; min_rtt_ns = rtt if that was 0 or larger; timing = 0;
+ *     was 0, else srtt_ns - srtt_ns / 8 + rtt / 8; min_rtt_ns = rtt if that was 0 or larger;
+ *     timing = 0;
  *   - flight = next_seq - ack if ack is before next_seq, else 0; max_flight is its maximum;
  *   - if flight + mss > window, receiver_limited grows by 1 (it cannot send one more segment).
  * When the table is full, a flow that is not in it is not added.
@@ -73,7 +75,7 @@ struct {
 } flows SEC(".maps");
 
 #define MAX_OPTIONS 20
-#define MAX_SCALE 14 /* RFC 7323 section 2.3 */
+#define MAX_SCALE   14 /* RFC 7323 section 2.3 */
 
 static __always_inline int before(uint32_t a, uint32_t b)
 {

@@ -23,14 +23,14 @@
  *   0 CLEAN: everything else. */
 #include "oko_parse.h"
 
-#define PORT_DNS 53
+#define PORT_DNS     53
 #define DNS_RESPONSE 0x8000
-#define QTYPE_ANY 255
-#define MAX_LABEL 63
-#define MAX_LABELS 127
-#define MAX_NAME 255
-#define LONG_LABEL 40
-#define LONG_NAME 120
+#define QTYPE_ANY    255
+#define MAX_LABEL    63
+#define MAX_LABELS   127
+#define MAX_NAME     255
+#define LONG_LABEL   40
+#define LONG_NAME    120
 
 enum { CLEAN = 0, MALFORMED = 1, LONG = 2, ANY = 3, BLOCKED = 4, N_CLASSES = 5 };
 
@@ -89,7 +89,7 @@ static __always_inline uint32_t classify(const void *pkt, uint64_t at, uint64_t 
         return MALFORMED;
 
     uint64_t name = at + sizeof(*dns);
-    uint64_t label = name;              /* where the label at hand begins */
+    uint64_t label = name;               /* where the label at hand begins */
     uint64_t last = name, second = name; /* the last label and the one before it */
     int is_long = 0, whole = 0;
 

@@ -63,10 +63,10 @@ typedef __INT64_TYPE__ int64_t;
 
 /* BPF objects for oko are little-endian; packets are big-endian. */
 #ifndef bpf_ntohs
-#define bpf_ntohs(x) ((uint16_t)__builtin_bswap16((uint16_t)(x)))
-#define bpf_htons(x) bpf_ntohs(x)
-#define bpf_ntohl(x) ((uint32_t)__builtin_bswap32((uint32_t)(x)))
-#define bpf_htonl(x) bpf_ntohl(x)
+#define bpf_ntohs(x)       ((uint16_t)__builtin_bswap16((uint16_t)(x)))
+#define bpf_htons(x)       bpf_ntohs(x)
+#define bpf_ntohl(x)       ((uint32_t)__builtin_bswap32((uint32_t)(x)))
+#define bpf_htonl(x)       bpf_ntohl(x)
 #define bpf_be64_to_cpu(x) ((uint64_t)__builtin_bswap64((uint64_t)(x)))
 #define bpf_cpu_to_be64(x) bpf_be64_to_cpu(x)
 #endif
@@ -89,10 +89,10 @@ struct oko_meta {
 /* Multi-byte fields are big-endian as on the wire: read them through bpf_ntohs() and bpf_ntohl(),
  * or compare them with bpf_htons() constants. Bytes that hold several fields have an accessor. */
 
-#define OKO_ETH_P_IP 0x0800
-#define OKO_ETH_P_ARP 0x0806
-#define OKO_ETH_P_8021Q 0x8100  /* customer VLAN tag */
-#define OKO_ETH_P_IPV6 0x86dd
+#define OKO_ETH_P_IP     0x0800
+#define OKO_ETH_P_ARP    0x0806
+#define OKO_ETH_P_8021Q  0x8100 /* customer VLAN tag */
+#define OKO_ETH_P_IPV6   0x86dd
 #define OKO_ETH_P_8021AD 0x88a8 /* service VLAN tag */
 
 struct oko_eth { /* IEEE 802.3 */
@@ -101,7 +101,7 @@ struct oko_eth { /* IEEE 802.3 */
     uint16_t type;
 };
 
-struct oko_vlan { /* IEEE 802.1Q: what follows an EtherType of 0x8100 or 0x88a8 */
+struct oko_vlan {  /* IEEE 802.1Q: what follows an EtherType of 0x8100 or 0x88a8 */
     uint16_t tci;  /* priority:3, drop eligible:1, VLAN id:12 */
     uint16_t type; /* EtherType of what follows */
 };
@@ -130,8 +130,8 @@ struct oko_ipv4 { /* RFC 791 */
     uint32_t src;
     uint32_t dst;
 };
-#define OKO_IPV4_DF 0x4000     /* bits of bpf_ntohs(frag) */
-#define OKO_IPV4_MF 0x2000     /* more fragments follow */
+#define OKO_IPV4_DF     0x4000 /* bits of bpf_ntohs(frag) */
+#define OKO_IPV4_MF     0x2000 /* more fragments follow */
 #define OKO_IPV4_OFFSET 0x1fff /* in units of 8 bytes */
 
 struct oko_ipv6 { /* RFC 8200 */
@@ -143,11 +143,11 @@ struct oko_ipv6 { /* RFC 8200 */
     uint8_t dst[16];
 };
 
-#define OKO_IPPROTO_ICMP 1
-#define OKO_IPPROTO_TCP 6
-#define OKO_IPPROTO_UDP 17
+#define OKO_IPPROTO_ICMP   1
+#define OKO_IPPROTO_TCP    6
+#define OKO_IPPROTO_UDP    17
 #define OKO_IPPROTO_ICMPV6 58
-#define OKO_IPPROTO_SCTP 132
+#define OKO_IPPROTO_SCTP   132
 
 struct oko_tcp { /* RFC 9293 */
     uint16_t src;
@@ -242,17 +242,17 @@ OKO_HELPER(7, int, bpf_printf, (const char *format, ...));
  *     } seen SEC(".maps"); */
 #ifndef __uint
 #define __uint(name, number) int(*name)[number]
-#define __type(name, t) t *name
+#define __type(name, t)      t *name
 #endif
 
-#define BPF_MAP_TYPE_HASH 1
-#define BPF_MAP_TYPE_ARRAY 2
-#define BPF_MAP_TYPE_PERCPU_HASH 5  /* one table per forwarding thread */
-#define BPF_MAP_TYPE_PERCPU_ARRAY 6 /* one array per forwarding thread */
-#define BPF_MAP_TYPE_LRU_HASH 9     /* when full, an entry not used lately makes room */
-#define BPF_MAP_TYPE_LPM_TRIE 11    /* longest prefix: the key begins with a u32, its length */
+#define BPF_MAP_TYPE_HASH         1
+#define BPF_MAP_TYPE_ARRAY        2
+#define BPF_MAP_TYPE_PERCPU_HASH  5  /* one table per forwarding thread */
+#define BPF_MAP_TYPE_PERCPU_ARRAY 6  /* one array per forwarding thread */
+#define BPF_MAP_TYPE_LRU_HASH     9  /* when full, an entry not used lately makes room */
+#define BPF_MAP_TYPE_LPM_TRIE     11 /* longest prefix: the key begins with a u32, its length */
 #define BPF_MAP_TYPE_BLOOM_FILTER 30
-#define BPF_MAP_TYPE_COUNT_MIN 0x4F01
+#define BPF_MAP_TYPE_COUNT_MIN    0x4F01
 
 /* Oko's style: no debug information needed. Sizes in bytes, Oko's type numbers.
  *
@@ -268,13 +268,13 @@ struct ubpf_map_def {
     uint32_t nb_hash_functions; /* Bloom: hash functions; count-min: rows; else 0 */
 };
 
-#define UBPF_MAP_TYPE_ARRAY 1
-#define UBPF_MAP_TYPE_BLOOM 2
-#define UBPF_MAP_TYPE_COUNT_MIN 3
-#define UBPF_MAP_TYPE_HASH 4
-#define UBPF_MAP_TYPE_LRU_HASH 5
-#define UBPF_MAP_TYPE_LPM_TRIE 6
+#define UBPF_MAP_TYPE_ARRAY        1
+#define UBPF_MAP_TYPE_BLOOM        2
+#define UBPF_MAP_TYPE_COUNT_MIN    3
+#define UBPF_MAP_TYPE_HASH         4
+#define UBPF_MAP_TYPE_LRU_HASH     5
+#define UBPF_MAP_TYPE_LPM_TRIE     6
 #define UBPF_MAP_TYPE_WORKER_ARRAY 7
-#define UBPF_MAP_TYPE_WORKER_HASH 8
+#define UBPF_MAP_TYPE_WORKER_HASH  8
 
 #endif

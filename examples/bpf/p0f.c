@@ -61,9 +61,9 @@ struct {
 
 /* Option kinds, four bits each, the last one lowest, behind a leading 1: so {2} and {0, 2} differ
  * and the empty list is not 0. Kinds above 15 count as 15. */
-#define NO_LAYOUT 0
+#define NO_LAYOUT    0
 #define EMPTY_LAYOUT 1
-#define MAX_OPTIONS 15
+#define MAX_OPTIONS  15
 
 struct signature {
     uint64_t layout;

@@ -11,7 +11,8 @@
  * The item is struct probe: source and destination address and destination port as on the wire,
  * then two zero bytes. If `seen` does not have it, it is added and scanners[source address] is
  * increased by 1 from 0 (when that table is full, a new source is left out). The packet matches
- * when scanners[source] exists and is then greater than threshold[0], or than 20 where that is 0. */
+ * when scanners[source] exists and is then greater than threshold[0], or than 20 where that is 0.
+ */
 #include "oko_parse.h"
 
 #define DEFAULT_THRESHOLD 20

@@ -27,7 +27,7 @@ struct bucket {
     uint64_t credit_ns;
 };
 
-#define DEFAULT_COST_NS 10000000ull
+#define DEFAULT_COST_NS  10000000ull
 #define DEFAULT_DEPTH_NS 200000000ull
 
 struct ubpf_map_def limit SEC("maps") = {

@@ -22,7 +22,7 @@
  *   anything else: no match. */
 #include "oko_parse.h"
 
-#define SECOND 1000000000ull
+#define SECOND        1000000000ull
 #define DEFAULT_LIMIT 64
 
 struct tuple {
