@@ -489,4 +489,407 @@ struct oko_frame_info {
 int oko_frame_parse(const uint8_t *frame, uint32_t len, uint32_t in_port, uint8_t *values,
                     struct oko_frame_info *info);
 
+/* ---------------------------------------------------------------- datapath */
+
+/* A bridge: ports, tables, groups, meters, programs by number, and the forwarding threads' state.
+ * Control functions may be called from any thread; they never wait for traffic. */
+struct oko_dp;
+/* Changes that become visible together or not at all. Used by one thread. */
+struct oko_txn;
+
+enum oko_dp_flag {
+    OKO_DP_NO_CACHE = 1, /* every lookup asks the classifier */
+    OKO_DP_INTERPRET = 2 /* programs run in the interpreter */
+};
+
+struct oko_dp_opts {
+    uint32_t n_workers;     /* forwarding threads, 1..64 */
+    uint32_t flags;         /* enum oko_dp_flag */
+    uint32_t burst;         /* packets handled together, 1..32; 0 = 32. Never changes a result */
+    uint32_t max_flows;     /* 0 = 4,194,304 */
+    uint32_t max_macs;      /* MAC addresses that NORMAL keeps; 0 = 65,536 */
+    uint32_t max_progs;     /* 0 = 1,024 */
+    uint64_t max_map_bytes; /* 0 = 1 GiB */
+    uint64_t event_bytes;   /* size of the event ring; 0 = 4 MiB */
+    uint64_t cache_bytes;   /* per worker; 0 = 16 MiB */
+    uint64_t secret;        /* hash key; 0 = random. Results never depend on it */
+};
+
+/* OKO_E_INVAL: an option out of range. */
+int oko_dp_new(const struct oko_dp_opts *opts, struct oko_dp **dp);
+/* Every worker must be offline, every transaction freed, every program reference of
+ * oko_dp_prog() given back. */
+void oko_dp_free(struct oko_dp *dp);
+
+/* The datapath clock: the newest rx_ns that a worker has seen; 0 before the first packet. */
+uint64_t oko_dp_now(const struct oko_dp *dp);
+/* Starts the clock of all workers at ns if it does not run yet; the first packet does so
+ * otherwise. Flows added before are born then. With several workers, to be called before any of
+ * them starts, so that a flow expires only when the slowest has passed its deadline. */
+void oko_dp_clock_start(struct oko_dp *dp, uint64_t ns);
+
+/* -- ports */
+
+enum oko_port_flag {
+    OKO_PORT_NO_FLOOD = 1,     /* not part of FLOOD and NORMAL's flooding */
+    OKO_PORT_NO_FWD = 2,       /* nothing leaves here */
+    OKO_PORT_NO_RECV = 4,      /* what arrives here is dropped */
+    OKO_PORT_NO_PACKET_IN = 8, /* what arrives here never becomes a packet-in */
+    OKO_PORT_DOWN = 16         /* no carrier: nothing leaves, watching buckets are dead */
+};
+
+struct oko_port_info {
+    uint32_t number;
+    uint32_t flags; /* enum oko_port_flag */
+    char name[32];
+    char kind[16]; /* "null", "mem", "pcap" */
+    uint64_t rx_packets, rx_bytes, tx_packets, tx_bytes, tx_dropped;
+};
+
+/* A port that only counts. number: 1..OKO_PORT_MAX - 1, or 0xfffffffe (LOCAL). */
+int oko_dp_port_add_null(struct oko_dp *dp, uint32_t number, const char *name);
+/* A port that keeps what leaves through it, at most max_bytes of it, for oko_dp_mem_read(). */
+int oko_dp_port_add_mem(struct oko_dp *dp, uint32_t number, const char *name, uint64_t max_bytes);
+int oko_dp_port_remove(struct oko_dp *dp, uint32_t number);
+int oko_dp_port_set_flags(struct oko_dp *dp, uint32_t number, uint32_t flags);
+/* Fills at most max records in rising number; returns how many ports there are. */
+uint32_t oko_dp_ports(struct oko_dp *dp, struct oko_port_info *out, uint32_t max);
+
+/* A frame that left through a memory port; len bytes follow, padded to 8. */
+struct oko_mem_frame {
+    uint64_t seq; /* of the packet that it came from */
+    uint64_t ns;  /* when that one arrived */
+    uint32_t len;
+    uint32_t wire_len;
+};
+/* Moves whole records out; returns the bytes used, 0 when there are none (or size is too small for
+ * the next one). OKO_E_NOTFOUND: no memory port has that number. */
+int64_t oko_dp_mem_read(struct oko_dp *dp, uint32_t number, uint8_t *out, uint64_t size);
+
+/* -- programs by number */
+
+/* Loads a program under a number 1..65535. One that is loaded there already is replaced in every
+ * flow at once, and with keep_maps those of its maps that fit stay. *replaced tells. */
+int oko_dp_prog_load(struct oko_dp *dp, uint32_t number, const struct oko_prog_spec *spec,
+                     const struct oko_load_opts *opts, bool keep_maps, bool *replaced,
+                     struct oko_error *error);
+/* OKO_E_BUSY when flows use it, unless force: then they go too. */
+int oko_dp_prog_unload(struct oko_dp *dp, uint32_t number, bool force, struct oko_error *error);
+/* The program with a reference of its own (oko_prog_unref), or NULL. */
+struct oko_prog *oko_dp_prog(struct oko_dp *dp, uint32_t number);
+
+struct oko_prog_stats {
+    uint32_t number;
+    uint32_t n_flows;    /* flows that name it */
+    uint64_t runs;       /* packets whose decision reached it */
+    uint64_t matches;    /* of these, with result 1 */
+    uint64_t faults;     /* of these, stopped by a run-time check */
+    uint64_t sampled_ns; /* time of the sampled runs ... */
+    uint64_t samples;    /* ... and how many they were */
+    uint64_t batch_runs; /* packets run through the batch entry, reached or not */
+    char name[64];
+};
+/* Fills at most max records in rising number; returns how many programs there are. */
+uint32_t oko_dp_progs(struct oko_dp *dp, struct oko_prog_stats *out, uint32_t max);
+/* The next line of the programs' log, as oko_vm_log_read(). */
+uint32_t oko_dp_log_read(struct oko_dp *dp, char *out, uint32_t size, uint64_t *lost);
+
+/* -- transactions */
+
+enum oko_flow_command {
+    OKO_FLOW_ADD = 0,
+    OKO_FLOW_MODIFY = 1,
+    OKO_FLOW_MODIFY_STRICT = 2,
+    OKO_FLOW_DELETE = 3,
+    OKO_FLOW_DELETE_STRICT = 4
+};
+
+/* Identity of a flow: (table, priority, match, filter_prog).
+ * ADD replaces the flow of the same identity: age restarts, its place among equals and, without
+ * RESET_COUNTS, its counters stay. CHECK_OVERLAP: OKO_E_EXISTS when a flow of the same priority
+ * can match a same packet, whatever its filter.
+ * MODIFY changes only instructions (RESET_COUNTS: and counters); none found is no error.
+ * The non-strict forms cover every flow whose match is at least as narrow, whatever its priority;
+ * filter_prog 0 covers flows with and without filter, another only those with that program.
+ * The strict ones take priority and filter_prog literally (0 = none).
+ * DELETE: spec.table 255 = all tables; instructions are ignored. */
+struct oko_flow_mod {
+    struct oko_flow_spec spec;
+    uint32_t command;     /* enum oko_flow_command */
+    uint32_t or_add;      /* MODIFY*: 1 = add the flow when none matched (OpenFlow 1.0) */
+    uint64_t cookie_mask; /* not ADD: only flows with (cookie & mask) == (spec.cookie & mask) */
+    uint32_t out_port;    /* DELETE*: only flows that output there; 0xffffffff = any */
+    uint32_t out_group;   /* DELETE*: only flows that use this group; 0xffffffff = any */
+};
+
+enum oko_object_command { OKO_OBJECT_ADD = 0, OKO_OBJECT_MODIFY = 1, OKO_OBJECT_DELETE = 2 };
+enum oko_group_type {
+    OKO_GROUP_ALL = 0,
+    OKO_GROUP_SELECT = 1,
+    OKO_GROUP_INDIRECT = 2,
+    OKO_GROUP_FF = 3 /* fast failover */
+};
+
+struct oko_bucket_spec {
+    uint32_t weight;      /* SELECT: share of the flows; 0 = none */
+    uint32_t watch_port;  /* 0xffffffff = none */
+    uint32_t watch_group; /* 0xffffffff = none */
+    uint32_t ops_len;
+    const uint8_t *ops; /* actions; executed as an action set, on a copy of the packet */
+};
+
+struct oko_group_spec {
+    uint32_t id; /* 0..0xffffff00; DELETE: 0xfffffffc = all */
+    uint32_t type;
+    uint32_t n_buckets;
+    uint32_t reserved;
+    const struct oko_bucket_spec *buckets;
+};
+
+enum oko_band_type { OKO_BAND_DROP = 1, OKO_BAND_DSCP_REMARK = 2 };
+enum oko_meter_flag {
+    OKO_METER_KBPS = 1,  /* rates in kbit/s, bursts in kbit */
+    OKO_METER_PKTPS = 2, /* rates in packets/s, bursts in packets */
+    OKO_METER_BURST = 4, /* burst sizes are given; otherwise one second's worth */
+    OKO_METER_STATS = 8
+};
+
+struct oko_band_spec {
+    uint32_t type;
+    uint32_t rate;
+    uint32_t burst;
+    uint32_t prec_level; /* DSCP_REMARK: by how much the drop precedence rises */
+};
+
+struct oko_meter_spec {
+    uint32_t id; /* from 1; DELETE: 0xffffffff = all */
+    uint32_t flags;
+    uint32_t n_bands;
+    uint32_t reserved;
+    const struct oko_band_spec *bands;
+};
+
+int oko_dp_begin(struct oko_dp *dp, struct oko_txn **txn);
+/* Each adds one change; everything is copied. A malformed record is refused here (OKO_E_INVAL),
+ * what depends on the tables' contents at commit. */
+int oko_txn_flow(struct oko_txn *txn, const struct oko_flow_mod *mod, struct oko_error *error);
+int oko_txn_group(struct oko_txn *txn, uint32_t command, const struct oko_group_spec *spec,
+                  struct oko_error *error);
+int oko_txn_meter(struct oko_txn *txn, uint32_t command, const struct oko_meter_spec *spec,
+                  struct oko_error *error);
+/* Carries out all changes in order, each seeing those before it, and shows them to forwarding
+ * threads at once. If one fails nothing has changed and *failed is its index (from 0). failed and
+ * error may be NULL. Afterwards the transaction is empty and may be used again. */
+int oko_txn_commit(struct oko_txn *txn, uint32_t *failed, struct oko_error *error);
+void oko_txn_free(struct oko_txn *txn); /* uncommitted changes are forgotten */
+
+/* -- what is there */
+
+/* One flow; n_match struct oko_match_field and ops_len bytes of instructions follow. Times are of
+ * the datapath clock, 0 = before it started (used_ns: never). */
+struct oko_flow_info {
+    uint32_t size; /* bytes of this record with everything that follows, a multiple of 8 */
+    uint32_t table;
+    uint64_t id; /* of this flow in this datapath, never used again */
+    uint64_t cookie;
+    uint64_t packets;
+    uint64_t bytes; /* wire length when the pass began */
+    uint64_t created_ns;
+    uint64_t modified_ns;
+    uint64_t used_ns;
+    uint16_t priority;
+    uint16_t flags; /* enum oko_flow_flag */
+    uint32_t idle_timeout;
+    uint32_t hard_timeout;
+    uint32_t filter_prog;
+    uint32_t n_match;
+    uint32_t ops_len;
+    uint32_t learned; /* 1: a packet installed it */
+    uint32_t reserved;
+};
+/* Fills out with whole records starting at *cursor (0 at first) and advances it; returns the bytes
+ * used, 0 at the end, OKO_E_LIMIT when size is too small for the next record. A flow that is
+ * present throughout comes exactly once. Counters are exact. */
+int64_t oko_dp_flows(struct oko_dp *dp, uint64_t *cursor, uint8_t *out, uint64_t size);
+
+/* One group; n_buckets struct oko_counts follow. */
+struct oko_counts {
+    uint64_t packets, bytes;
+};
+struct oko_group_info {
+    uint32_t size;
+    uint32_t id;
+    uint32_t type;
+    uint32_t n_buckets;
+    uint32_t n_flows; /* that refer to it */
+    uint32_t reserved;
+    uint64_t packets, bytes;
+    uint64_t created_ns;
+};
+int64_t oko_dp_groups(struct oko_dp *dp, uint64_t *cursor, uint8_t *out, uint64_t size);
+
+/* One meter; n_bands struct oko_counts follow. */
+struct oko_meter_info {
+    uint32_t size;
+    uint32_t id;
+    uint32_t flags;
+    uint32_t n_bands;
+    uint32_t n_flows;
+    uint32_t reserved;
+    uint64_t packets, bytes; /* that came to it */
+    uint64_t created_ns;
+};
+int64_t oko_dp_meters(struct oko_dp *dp, uint64_t *cursor, uint8_t *out, uint64_t size);
+
+struct oko_table_info {
+    uint32_t n_flows;
+    uint32_t n_masks;
+    uint64_t lookups;
+    uint64_t matches;
+};
+int oko_dp_table(struct oko_dp *dp, uint32_t table, struct oko_table_info *info);
+
+struct oko_mac_info {
+    uint8_t mac[6];
+    uint16_t vlan;
+    uint32_t port;
+    uint32_t reserved;
+    uint64_t seen_ns;
+};
+/* Fills at most max records; returns how many MAC addresses are known. */
+uint32_t oko_dp_macs(struct oko_dp *dp, struct oko_mac_info *out, uint32_t max);
+
+/* Why a packet left through no port and became no packet-in; exactly one reason each. The first
+ * that applies, in this order. */
+enum oko_drop {
+    OKO_DROP_NONE = 0,
+    OKO_DROP_LIMIT,       /* resubmits nested too deep (64), too many (4,096), stack or set full */
+    OKO_DROP_TOO_LONG,    /* more than 65,535 bytes */
+    OKO_DROP_NO_RECV,     /* the port does not receive */
+    OKO_DROP_METER,       /* a meter's band */
+    OKO_DROP_INVALID_TTL, /* decremented at 0 or 1 */
+    OKO_DROP_NO_BUFFER,   /* out of frame buffers, or of room in front of the frame */
+    OKO_DROP_GROUP,       /* no such group, or no live bucket */
+    OKO_DROP_TX_FAILED,   /* the port could not take it */
+    OKO_DROP_PORT,        /* output to a port that is absent, down or does not forward */
+    OKO_DROP_IN_PORT,     /* output to the port where it came from */
+    OKO_DROP_NORMAL,      /* NORMAL: reserved address, or the destination is where it came from */
+    OKO_DROP_MISS,        /* no flow matched */
+    OKO_DROP_ACTION,      /* the flow says so */
+    OKO_N_DROPS
+};
+/* "table-miss", "drop", "meter" ...; NULL beyond the last. */
+const char *oko_drop_name(uint32_t drop);
+/* Packets by reason, OKO_N_DROPS of them. */
+void oko_dp_drops(struct oko_dp *dp, uint64_t *out);
+
+/* What the workers did, summed. */
+struct oko_dp_stats {
+    uint64_t packets;
+    uint64_t bursts;
+    uint64_t cache_hits;      /* lookups answered by the cache */
+    uint64_t cache_restamped; /* of these, after looking through the change log */
+    uint64_t cache_misses;    /* lookups that asked the cache and then the classifier */
+    uint64_t direct;          /* lookups in tables so simple that no cache is asked */
+    uint64_t relookups;       /* packets looked up again because one before them changed a table */
+    uint64_t commits;         /* versions published, learned flows and expiries included */
+};
+void oko_dp_stats(struct oko_dp *dp, struct oko_dp_stats *stats);
+
+/* -- events */
+
+enum oko_event_type {
+    OKO_EVENT_PACKET_IN = 1,    /* data: the frame, cut to max_len */
+    OKO_EVENT_FLOW_REMOVED = 2, /* data: n_match struct oko_match_field */
+    OKO_EVENT_LEARNED = 3,      /* data: likewise; a packet installed a flow */
+    OKO_EVENT_SEND_MAPS = 4     /* data: u16 map ids; arg: program number, n_match: how many */
+};
+enum oko_packet_in_reason {
+    OKO_REASON_NO_MATCH = 0,
+    OKO_REASON_ACTION = 1,
+    OKO_REASON_INVALID_TTL = 2
+};
+enum oko_removed_reason {
+    OKO_REMOVED_IDLE = 0,
+    OKO_REMOVED_HARD = 1,
+    OKO_REMOVED_DELETE = 2,
+    OKO_REMOVED_GROUP = 3,
+    OKO_REMOVED_METER = 4
+};
+
+/* Fields that an event's type does not have are 0. */
+struct oko_event {
+    uint32_t size; /* bytes of this record and its data, a multiple of 8 */
+    uint16_t type;
+    uint16_t reason;
+    uint64_t ns;  /* datapath clock: of the packet; of the deadline; of the commit */
+    uint64_t seq; /* packet's place in the input */
+    uint64_t cookie, flow_id, metadata, tun_id;
+    uint64_t packets, bytes; /* of the removed flow, final */
+    uint64_t duration_ns;
+    uint32_t table, in_port;
+    uint32_t data_len;  /* bytes of data that follow */
+    uint32_t total_len; /* packet-in: length of the whole frame */
+    uint32_t arg;       /* packet-in: controller id */
+    uint32_t pkt_mark;
+    uint16_t priority, n_match;
+    uint32_t filter_prog;
+    uint32_t idle_timeout, hard_timeout;
+    uint8_t regs[64]; /* registers, as in the key */
+};
+
+/* Moves whole events out, oldest first; returns the bytes used, 0 when there are none (or size is
+ * too small for the next one). *lost: events lost so far because the ring was full. */
+int64_t oko_dp_events(struct oko_dp *dp, uint8_t *out, uint64_t size, uint64_t *lost);
+/* Becomes readable when an event is there; to be read (8 bytes) before oko_dp_events(). */
+int oko_dp_event_fd(struct oko_dp *dp);
+
+/* -- packets */
+
+/* A frame to be handled by oko_dp_process(). */
+struct oko_frame {
+    const uint8_t *data;
+    uint32_t len;      /* bytes present */
+    uint32_t wire_len; /* bytes on the wire; 0 = len */
+    uint32_t in_port;
+    uint32_t reserved;
+    uint64_t ns;  /* arrival; taken as the newest seen if it lies before that */
+    uint64_t seq; /* any number that tells the caller which packet it is */
+};
+/* Handles frames in order on the calling thread as the given worker, which no other thread may be
+ * running meanwhile. */
+int oko_dp_process(struct oko_dp *dp, uint32_t worker, const struct oko_frame *frames, uint32_t n);
+/* Advances a worker's clock without packets, as oko_worker_tick(). */
+int oko_dp_tick(struct oko_dp *dp, uint32_t worker, uint64_t ns);
+
+/* One step of a traced packet's way. */
+enum oko_trace_kind {
+    OKO_TRACE_PACKET = 1, /* begins: arg = in_port, value = bytes */
+    OKO_TRACE_LOOKUP,     /* in table */
+    OKO_TRACE_FILTER,     /* flow's program `arg` said value (1 = match) */
+    OKO_TRACE_FLOW,       /* flow chosen */
+    OKO_TRACE_MISS,       /* no flow in table */
+    OKO_TRACE_OP,         /* arg = enum oko_op, value = its arg */
+    OKO_TRACE_OUTPUT,     /* left through port arg */
+    OKO_TRACE_CONTROLLER, /* became a packet-in; arg = bytes */
+    OKO_TRACE_BUCKET,     /* group arg, bucket value */
+    OKO_TRACE_ACTION_SET, /* the action set is executed */
+    OKO_TRACE_DROP        /* ends: arg = enum oko_drop */
+};
+struct oko_trace_step {
+    uint32_t kind;
+    uint32_t depth; /* nesting of resubmits, clones and buckets */
+    uint32_t table;
+    uint32_t priority;
+    uint64_t flow_id;
+    uint64_t cookie;
+    uint64_t arg;
+    uint64_t value;
+};
+/* Records the way of the packet whose seq this is, when it comes. */
+int oko_dp_trace(struct oko_dp *dp, uint64_t seq);
+/* Fills at most max steps of the recorded way; returns how many there are, 0 when the packet has
+ * not come yet. */
+uint32_t oko_dp_trace_read(struct oko_dp *dp, struct oko_trace_step *out, uint32_t max);
+
 #endif
