@@ -189,10 +189,10 @@ class _Linker:
             index += 1 + wide
 
     def _undefined(self, symbol: Symbol, place: str) -> None:
-        raise ElfError(
-            f"undefined symbol {symbol.name!r} at {place}",
-            "a program is one object; helpers are called through oko_bpf.h",
-        )
+        hint = "a program is one object; helpers are called through oko_bpf.h"
+        if symbol.name.startswith("__bswap"):
+            hint = "this compiler cannot swap bytes; use clang, zig or a later gcc-bpf"
+        raise ElfError(f"undefined symbol {symbol.name!r} at {place}", hint)
 
     def _scan_call(self, number: int, function: _Function, index: int, reloc: Reloc | None) -> None:
         insn, place = function.insns[index], function.place(index)
