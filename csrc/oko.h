@@ -578,7 +578,7 @@ int oko_dp_prog_unload(struct oko_dp *dp, uint32_t number, bool force, struct ok
 /* The program with a reference of its own (oko_prog_unref), or NULL. */
 struct oko_prog *oko_dp_prog(struct oko_dp *dp, uint32_t number);
 
-struct oko_prog_stats {
+struct oko_dp_prog_info {
     uint32_t number;
     uint32_t n_flows;    /* flows that name it */
     uint64_t runs;       /* packets whose decision reached it */
@@ -590,7 +590,7 @@ struct oko_prog_stats {
     char name[64];
 };
 /* Fills at most max records in rising number; returns how many programs there are. */
-uint32_t oko_dp_progs(struct oko_dp *dp, struct oko_prog_stats *out, uint32_t max);
+uint32_t oko_dp_progs(struct oko_dp *dp, struct oko_dp_prog_info *out, uint32_t max);
 /* The next line of the programs' log, as oko_vm_log_read(). */
 uint32_t oko_dp_log_read(struct oko_dp *dp, char *out, uint32_t size, uint64_t *lost);
 
