@@ -892,4 +892,39 @@ int oko_dp_trace(struct oko_dp *dp, uint64_t seq);
  * not come yet. */
 uint32_t oko_dp_trace_read(struct oko_dp *dp, struct oko_trace_step *out, uint32_t max);
 
+/* ---------------------------------------------------------------- captures */
+
+/* A pcap or pcapng file that is being read, from a file descriptor. Used by one thread. */
+struct oko_capture;
+
+struct oko_record {
+    uint8_t *data;     /* an Ethernet frame of len bytes; NULL: more than 65,535 */
+    uint32_t len;      /* bytes present */
+    uint32_t wire_len; /* bytes on the wire, at least len */
+    uint64_t ns;       /* since 1970 */
+};
+
+enum oko_capture_result { OKO_CAPTURE_END = 0, OKO_CAPTURE_RECORD = 1, OKO_CAPTURE_REFILL = 2 };
+
+/* fd is read from where it stands and not closed. chunk: bytes of the buffer, 0 = 4 MiB (at least
+ * 1 MiB). Reads the start: OKO_E_FORMAT when that is no capture; OKO_E_BUSY when a signal
+ * interrupted the read. */
+int oko_capture_open(int fd, uint32_t chunk, struct oko_capture **capture, struct oko_error *error);
+void oko_capture_close(struct oko_capture *capture);
+/* An oko_capture_result, or OKO_E_FORMAT / OKO_E_IO with *error filled in. A record's data stays
+ * valid until oko_capture_refill(). */
+int oko_capture_next(struct oko_capture *capture, struct oko_record *record,
+                     struct oko_error *error);
+/* To be called after OKO_CAPTURE_REFILL; blocks until some bytes or the end have come. OKO_E_IO
+ * when the read failed; OKO_E_BUSY when a signal interrupted it (call again). */
+int oko_capture_refill(struct oko_capture *capture, struct oko_error *error);
+
+struct oko_capture_info {
+    char format[8];    /* "pcap" or "pcapng" */
+    char adapted[16];  /* name of the first link type that got an Ethernet header, or empty */
+    bool nanoseconds;  /* times finer than a microsecond */
+    uint64_t consumed; /* bytes of the stream */
+};
+void oko_capture_info(const struct oko_capture *capture, struct oko_capture_info *info);
+
 #endif

@@ -86,3 +86,7 @@ class LoadError(CoreError):
 
 class MapError(CoreError):
     """An operation on a map failed: no such entry, full, index out of range, not supported."""
+
+
+class CaptureError(OkoError):
+    """A capture cannot be read: not a capture, cut off, corrupt, or of a foreign link type."""

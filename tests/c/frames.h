@@ -10,7 +10,7 @@
 enum { SHAPE_MAX = 256, MAX_SHAPES = 160 };
 
 struct shape {
-    char name[48];
+    char name[64];
     uint32_t len;
     uint8_t bytes[SHAPE_MAX];
 };
@@ -110,10 +110,6 @@ static inline void checksum_errors(uint8_t *data, uint32_t len, uint32_t *ip, ui
 }
 
 /* ---------------------------------------------------------------- building blocks */
-
-struct builder {
-    struct shape *s;
-};
 
 static inline void put(struct shape *s, const void *bytes, uint32_t n)
 {
@@ -255,7 +251,7 @@ static inline uint32_t make_shapes(struct shape *shapes)
                                     10, 0, 0, 1, 2, 0, 0, 0, 0, 2, 10, 0, 0, 2};
     uint32_t n = 0;
     struct shape *s;
-    char name[48];
+    char name[64];
 
     for (int link = 0; link < N_LINKS; link++)
         for (int net = 0; net < N_NETS; net++)
