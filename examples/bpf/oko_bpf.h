@@ -62,12 +62,28 @@ typedef __INT64_TYPE__ int64_t;
 /* ---------------------------------------------------------------- byte order */
 
 /* BPF objects for oko are little-endian; packets are big-endian. */
+#if defined(__clang__)
+#define oko_swap16(x) __builtin_bswap16(x)
+#define oko_swap32(x) __builtin_bswap32(x)
+#define oko_swap64(x) __builtin_bswap64(x)
+#else /* gcc-bpf 12 would call a library function that is not there */
+#define OKO_SWAP(bits, x)                                                                          \
+    ({                                                                                             \
+        uint64_t oko_x = (x);                                                                      \
+        __asm__("endbe\t%0, " #bits : "+r"(oko_x));                                                \
+        oko_x;                                                                                     \
+    })
+#define oko_swap16(x) (__builtin_constant_p(x) ? __builtin_bswap16(x) : OKO_SWAP(16, x))
+#define oko_swap32(x) (__builtin_constant_p(x) ? __builtin_bswap32(x) : OKO_SWAP(32, x))
+#define oko_swap64(x) (__builtin_constant_p(x) ? __builtin_bswap64(x) : OKO_SWAP(64, x))
+#endif
+
 #ifndef bpf_ntohs
-#define bpf_ntohs(x)       ((uint16_t)__builtin_bswap16((uint16_t)(x)))
+#define bpf_ntohs(x)       ((uint16_t)oko_swap16((uint16_t)(x)))
 #define bpf_htons(x)       bpf_ntohs(x)
-#define bpf_ntohl(x)       ((uint32_t)__builtin_bswap32((uint32_t)(x)))
+#define bpf_ntohl(x)       ((uint32_t)oko_swap32((uint32_t)(x)))
 #define bpf_htonl(x)       bpf_ntohl(x)
-#define bpf_be64_to_cpu(x) ((uint64_t)__builtin_bswap64((uint64_t)(x)))
+#define bpf_be64_to_cpu(x) ((uint64_t)oko_swap64((uint64_t)(x)))
 #define bpf_cpu_to_be64(x) bpf_be64_to_cpu(x)
 #endif
 

@@ -12,8 +12,7 @@
  * pattern[0].size bytes of pattern[0].bytes, at most 16 (a larger size counts as 16), or
  * "User-Agent: curl" where the size is 0. The packet matches when it occurs in the payload
  * beginning at one of the first 1,024 positions. The global variables count packets looked at
- * (`searched`) and matches
- * (`found`). */
+ * (`searched`) and matches (`found`). */
 #include "oko_parse.h"
 
 #define MAX_PATTERN   16
