@@ -421,9 +421,7 @@ class Dapper(Model):
             self.as_acknowledgement(self.flows[reverse], header, payload, scale, now)
         return False
 
-    def as_data(
-        self, frame: bytes, ip: Ip, header: Tcp, key: bytes, payload: int, now: int
-    ) -> int:
+    def as_data(self, frame: bytes, ip: Ip, header: Tcp, key: bytes, payload: int, now: int) -> int:
         size = payload + bool(header.flags & SYN) + bool(header.flags & FIN)
         next_seq = (header.seq + size) % 2**32
         if header.flags & SYN:
@@ -599,11 +597,11 @@ class SynFlood(Model):
         flags = header.flags & (SYN | ACK | FIN | RST)
         if flags == SYN:
             return self.begin(client, server, now)
-        if flags & RST or (flags & ACK and not flags & SYN):
-            if client in self.pending:
-                del self.pending[client]
-                if server in self.services and self.services[server][1] > 0:
-                    self.services[server][1] -= 1
+        completes = flags & RST or (flags & ACK and not flags & SYN)
+        if completes and client in self.pending:
+            del self.pending[client]
+            if server in self.services and self.services[server][1] > 0:
+                self.services[server][1] -= 1
         return False
 
     def begin(self, client: bytes, server: bytes, now: int) -> bool:

@@ -1,0 +1,34 @@
+"""What the tests of the examples share: where filters and captures are, and a capture reader."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, NamedTuple, cast
+
+import dpkt
+
+ROOT = Path(__file__).resolve().parents[2]
+FILTERS = ROOT / "examples" / "bpf"
+OWN_TRACES = ROOT / "examples" / "traces"
+NAMES = sorted(path.stem for path in FILTERS.glob("*.c"))
+
+
+class Frame(NamedTuple):
+    """A frame of a capture with its time on the datapath clock, ns, which never goes back."""
+
+    data: bytes
+    now: int
+
+
+def read_capture(path: Path) -> Iterator[Frame]:
+    """The frames of a pcap or pcapng file, gzip-compressed or not; read by dpkt, not by oko."""
+    last = 0
+    opened = gzip.open if path.suffix == ".gz" else open
+    with cast(IO[bytes], opened(path, "rb")) as file:
+        reader = dpkt.pcapng.Reader(file) if ".pcapng" in path.name else dpkt.pcap.Reader(file)
+        assert reader.datalink() == dpkt.pcap.DLT_EN10MB
+        for seconds, data in reader:
+            last = max(last, round(float(seconds) * 1_000_000) * 1000)
+            yield Frame(data, last)
