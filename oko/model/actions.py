@@ -11,7 +11,7 @@ integers in host order, right-aligned in the field.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Union
+from typing import TypeAlias
 
 from oko.model.fields import PORT_IN_PORT, Field
 
@@ -232,7 +232,7 @@ class LearnOutput:
     source: Subfield
 
 
-LearnSpec = Union[LearnMatch, LearnLoad, LearnOutput]
+LearnSpec: TypeAlias = LearnMatch | LearnLoad | LearnOutput
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,13 +292,12 @@ class SendMaps:
     interval: int = 1000
 
 
-Action = Union[
-    Output, OutputTrunc, OutputReg, Controller, ToGroup, SetQueue, PopQueue,
-    SetField, SetTransport, Move, PushBits, PopBits,
-    PushVlan, PopVlan, PushMpls, PopMpls, PushPbb, PopPbb,
-    SetMplsTtl, DecMplsTtl, SetTtl, DecTtl, CopyTtlOut, CopyTtlIn,
-    Resubmit, Learn, Clone, Note, Exit, FinTimeout, SendMaps,
-]  # fmt: skip
+Action: TypeAlias = (
+    Output | OutputTrunc | OutputReg | Controller | ToGroup | SetQueue | PopQueue | SetField
+    | SetTransport | Move | PushBits | PopBits | PushVlan | PopVlan | PushMpls | PopMpls
+    | PushPbb | PopPbb | SetMplsTtl | DecMplsTtl | SetTtl | DecTtl | CopyTtlOut | CopyTtlIn
+    | Resubmit | Learn | Clone | Note | Exit | FinTimeout | SendMaps
+)  # fmt: skip
 
 ACTION_SET_TYPES: tuple[type, ...] = (
     Output, OutputTrunc, ToGroup, SetQueue, SetField, SetTransport, Move,

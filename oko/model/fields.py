@@ -66,6 +66,7 @@ class Field:
     prereqs: tuple[Prerequisite, ...] = ()
     text_bits: int = 0  # width of NAME[] in text; bits unless Open vSwitch differs
     parts: tuple[tuple[str, int, int], ...] = ()  # composed: (field, first bit here, bits)
+    text_name: str = ""  # what Open vSwitch prints, where it differs from name
 
     @property
     def size(self) -> int:
@@ -81,6 +82,16 @@ class Field:
     def width(self) -> int:
         """Bits that NAME[] stands for in text."""
         return self.text_bits or self.bits
+
+    @property
+    def needs(self) -> str:
+        """The prerequisites in words; empty if there are none."""
+        return _NEEDS.get(self.prereqs, "") if self.prereqs else ""
+
+    @property
+    def label(self) -> str:
+        """The name to show: what Open vSwitch calls the field."""
+        return self.text_name or self.name
 
     def __repr__(self) -> str:
         return f"<{self.name}>"
@@ -107,6 +118,24 @@ _ND = (*_ICMPV6, _is("icmpv6_type", 135, 136))
 _ND_SOLICIT = (*_ICMPV6, _is("icmpv6_type", 135))
 _ND_ADVERT = (*_ICMPV6, _is("icmpv6_type", 136))
 
+_NEEDS: dict[tuple[Prerequisite, ...], str] = {
+    (_VLAN,): "a VLAN tag (dl_vlan or vlan_tci=0x1000/0x1000)",
+    (_MPLS,): "mpls or mplsm",
+    (_PBB,): f"dl_type={ETH_TYPE_PBB:#x}",
+    (_IP,): "ip",
+    (_IPV6,): "ipv6",
+    (_IP_ANY,): "ip or ipv6",
+    (_ARP,): "arp or rarp",
+    _TCP: "tcp or tcp6",
+    _UDP: "udp or udp6",
+    _SCTP: "sctp or sctp6",
+    _ICMP: "icmp",
+    _ICMPV6: "icmp6",
+    _ND: "icmp6 with icmpv6_type=135 or 136",
+    _ND_SOLICIT: "icmp6 with icmpv6_type=135",
+    _ND_ADVERT: "icmp6 with icmpv6_type=136",
+}
+
 _rows: list[Field] = []
 
 
@@ -122,7 +151,7 @@ def _field(
     writable: bool = True,
     prereqs: tuple[Prerequisite, ...] = (),
     text_bits: int = 0,
-    more: tuple[str, ...] = (),
+    text_name: str = "",
 ) -> None:
     """Adds the next field of OKO_FIELDS. oxm, nxm: name on the wire and field number."""
     classes = {"OXM_OF": OXM_OF, "OXM_OF_PKT": OXM_REG, "NXM_OF": NXM_OF, "NXM_NX": NXM_NX}
@@ -133,7 +162,7 @@ def _field(
         prefix = "OXM_OF_PKT" if entry[0].startswith("OXM_OF_PKT_REG") else entry[0][:6]
         return (classes[prefix], entry[1])
 
-    names = tuple(entry[0] for entry in (nxm, oxm) if entry is not None) + more
+    names = tuple(entry[0] for entry in (nxm, oxm) if entry is not None)
     _rows.append(
         Field(
             name=name,
@@ -148,6 +177,7 @@ def _field(
             writable=writable,
             prereqs=prereqs,
             text_bits=text_bits,
+            text_name=text_name,
         )
     )
 
@@ -181,18 +211,19 @@ _field("mpls_ttl", 8, "dec", nxm=("NXM_NX_MPLS_TTL", 30), maskable=False, prereq
 _field("pbb_isid", 24, "hex", oxm=("OXM_OF_PBB_ISID", 37), prereqs=(_PBB,))
 _field("pbb_uca", 1, "dec", oxm=("OXM_OF_PBB_UCA", 41), maskable=False, prereqs=(_PBB,))
 _field("ip_proto", 8, "dec", aliases=("nw_proto",), oxm=("OXM_OF_IP_PROTO", 10),
-       nxm=("NXM_OF_IP_PROTO", 6), maskable=False, writable=False, prereqs=(_IP_ANY,))
+       nxm=("NXM_OF_IP_PROTO", 6), maskable=False, writable=False, prereqs=(_IP_ANY,),
+       text_name="nw_proto")
 _field("ip_dscp", 6, "dec", oxm=("OXM_OF_IP_DSCP", 8), maskable=False, prereqs=(_IP_ANY,))
 _field("ip_ecn", 2, "dec", aliases=("nw_ecn",), oxm=("OXM_OF_IP_ECN", 9),
-       nxm=("NXM_NX_IP_ECN", 28), maskable=False, prereqs=(_IP_ANY,))
+       nxm=("NXM_NX_IP_ECN", 28), maskable=False, prereqs=(_IP_ANY,), text_name="nw_ecn")
 _field("nw_ttl", 8, "dec", aliases=("ip_ttl",), nxm=("NXM_NX_IP_TTL", 29), maskable=False,
        prereqs=(_IP_ANY,))
 _field("ip_frag", 2, "frag", aliases=("nw_frag",), nxm=("NXM_NX_IP_FRAG", 26), writable=False,
        prereqs=(_IP_ANY,))
 _field("ipv4_src", 32, "ipv4", aliases=("ip_src", "nw_src"), oxm=("OXM_OF_IPV4_SRC", 11),
-       nxm=("NXM_OF_IP_SRC", 7), prereqs=(_IP,))
+       nxm=("NXM_OF_IP_SRC", 7), prereqs=(_IP,), text_name="ip_src")
 _field("ipv4_dst", 32, "ipv4", aliases=("ip_dst", "nw_dst"), oxm=("OXM_OF_IPV4_DST", 12),
-       nxm=("NXM_OF_IP_DST", 8), prereqs=(_IP,))
+       nxm=("NXM_OF_IP_DST", 8), prereqs=(_IP,), text_name="ip_dst")
 _field("arp_op", 16, "dec", oxm=("OXM_OF_ARP_OP", 21), nxm=("NXM_OF_ARP_OP", 15), maskable=False,
        prereqs=(_ARP,))
 _field("arp_spa", 32, "ipv4", oxm=("OXM_OF_ARP_SPA", 22), nxm=("NXM_OF_ARP_SPA", 16),
@@ -264,6 +295,7 @@ IN_PORT_16 = Field(
     wire_names=("NXM_OF_IN_PORT",),
     maskable=False,
     parts=(("in_port", 0, 16),),
+    text_name="in_port",
 )
 COMPOSED: tuple[Field, ...] = (VLAN_TCI, NW_TOS, IN_PORT_16)
 
@@ -278,14 +310,17 @@ del BY_NAME["in_port16"]
 # Names that depend on the protocol matched: see oko.text.match.
 AMBIGUOUS = ("tp_src", "tp_dst", "dl_vlan", "dl_vlan_pcp")
 
-UNSUPPORTED: frozenset[str] = frozenset(
-    "conj_id tun_src tun_dst tun_ipv6_src tun_ipv6_dst tun_gbp_id tun_gbp_flags tun_erspan_ver "
-    "tun_erspan_idx tun_erspan_dir tun_erspan_hwid tun_gtpu_flags tun_gtpu_msgtype tun_flags "
-    "skb_priority actset_output packet_type ct_state ct_zone ct_mark ct_label ct_nw_src ct_nw_dst "
-    "ct_ipv6_src ct_ipv6_dst ct_nw_proto ct_tp_src ct_tp_dst nsh_flags nsh_ttl nsh_mdtype nsh_np "
-    "nsh_spi nsp nsh_si nsi nsh_c1 nshc1 nsh_c2 nshc2 nsh_c3 nshc3 nsh_c4 nshc4 nd_reserved "
-    "nd_options_type recirc_id dp_hash mpls_lse".split()
-) | frozenset(f"tun_metadata{i}" for i in range(64))
+_UNSUPPORTED_NAMES = """
+    conj_id tun_src tun_dst tun_ipv6_src tun_ipv6_dst tun_gbp_id tun_gbp_flags tun_erspan_ver
+    tun_erspan_idx tun_erspan_dir tun_erspan_hwid tun_gtpu_flags tun_gtpu_msgtype tun_flags
+    skb_priority actset_output packet_type ct_state ct_zone ct_mark ct_label ct_nw_src ct_nw_dst
+    ct_ipv6_src ct_ipv6_dst ct_nw_proto ct_tp_src ct_tp_dst nsh_flags nsh_ttl nsh_mdtype nsh_np
+    nsh_spi nsp nsh_si nsi nsh_c1 nshc1 nsh_c2 nshc2 nsh_c3 nshc3 nsh_c4 nshc4 nd_reserved
+    nd_options_type recirc_id dp_hash mpls_lse
+"""
+UNSUPPORTED: frozenset[str] = frozenset(_UNSUPPORTED_NAMES.split()) | frozenset(
+    f"tun_metadata{i}" for i in range(64)
+)
 """Fields of Open vSwitch that are refused by name."""
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Union
+from typing import TypeAlias
 
 from oko.model.actions import Action
 from oko.model.fields import FIELDS, PORT_ANY, VLAN_PRESENT, Field, narrow
@@ -125,6 +125,7 @@ class Flow:
         return (self.table, self.priority, self.match, self.filter_prog)
 
 
+TABLE_MAX = 253
 TABLE_ALL = 255
 
 # Commands of a flow-mod (OFPFC_*).
@@ -201,7 +202,7 @@ class DscpBand:
     prec_level: int = 1
 
 
-Band = Union[DropBand, DscpBand]
+Band: TypeAlias = DropBand | DscpBand
 
 METER_MAX = 0xFFFF0000
 
