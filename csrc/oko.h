@@ -394,7 +394,8 @@ enum oko_op {
     OKO_OP_METADATA = 5, /* payload: u64 value, u64 mask (host order) */
     OKO_OP_GOTO = 6,     /* table */
     /* actions; arg: */
-    OKO_OP_OUTPUT = 16, /* port (also reserved ones); payload: u32 max_len for CONTROLLER, u32 0 */
+    OKO_OP_OUTPUT = 16, /* port (also reserved ones); payload: u32 max_len, u32 0. CONTROLLER: bytes
+                           of the packet-in; other ports: cut the frame to it, 0 = whole */
     OKO_OP_GROUP = 17,  /* group id */
     OKO_OP_SET_QUEUE = 18, /* queue id */
     OKO_OP_SET_FIELD = 19, /* field; payload: u8 value[16], u8 mask[16] as oko_match_field */
@@ -424,7 +425,10 @@ enum oko_op {
     OKO_OP_DEC_TTL_IDS =
         42, /* dec_ttl(id,...): n ids; payload: u16 ids, for the invalid-TTL packet-in */
     OKO_OP_OUTPUT_REG = 43, /* n_bits; payload: u16 field, u16 ofs, u16 max_len, u16 0 */
-    OKO_OP_SEND_MAPS = 44   /* interval in ms; payload: u16 program, u16 n, u16 maps[n] */
+    OKO_OP_SEND_MAPS = 44,  /* interval in ms; payload: u16 program, u16 n, u16 maps[n]; n 0: all */
+    OKO_OP_SET_VLAN_TCI = 45 /* value << 16 | mask: tci = (tci & ~mask) | value, untagged = 0; with
+                                bit 0x1000 in the result the packet is tagged afterwards (TPID
+                                0x8100 if it was not), else untagged */
 };
 
 /* NXAST_LEARN (nicira-ext.h): a flow that a packet installs. */
@@ -434,8 +438,9 @@ struct oko_learn {
     uint64_t cookie;
     uint16_t fin_idle, fin_hard;
     uint32_t n_specs;
-    uint32_t limit;  /* 0 = none */
-    uint32_t result; /* field to set to 1/0 when limited, or 0xffffffff */
+    uint32_t limit; /* 0 = none */
+    uint32_t
+        result; /* field | bit << 16, set to 1 when learned, 0 when limited; 0xffffffff: none */
 };
 
 enum oko_learn_dst { OKO_LEARN_MATCH = 0, OKO_LEARN_LOAD = 1, OKO_LEARN_OUTPUT = 2 };
