@@ -1,7 +1,13 @@
 /* What this build can do on this CPU. */
-#include "oko.h"
+#include "bpf/prog.h"
 
 uint64_t oko_features(void)
 {
-    return 0;
+    uint64_t features = OKO_FEATURE_CHECKED;
+    if (oko_jit_available())
+        features |= OKO_FEATURE_JIT;
+#ifdef OKO_SANITIZED
+    features |= OKO_FEATURE_SANITIZED;
+#endif
+    return features;
 }

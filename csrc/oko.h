@@ -236,10 +236,23 @@ const uint8_t *oko_prog_code(const struct oko_prog *prog, uint32_t *size);
 /* Executions of each instruction in the interpreter since profiling was turned on. counts has
  * n_insns slots, or is NULL to turn profiling off; it must outlive the runs. */
 void oko_prog_profile(struct oko_prog *prog, uint64_t *counts);
+/* What happened so far, summed over workers. */
+struct oko_prog_stats {
+    uint64_t runs;
+    uint64_t matches;    /* results of exactly 1 */
+    uint64_t faults;     /* runs stopped by a run-time check */
+    uint64_t samples;    /* runs whose time was taken */
+    uint64_t sampled_ns; /* their time */
+};
+
+void oko_prog_stats(const struct oko_prog *prog, struct oko_prog_stats *stats);
+/* Disassembles instruction pc of a spec (which need not be loadable) as bpftool prints it; returns
+ * the length, at most size - 1. The second half of a 64-bit load prints as nothing. */
+uint32_t oko_prog_disasm(const struct oko_prog_spec *spec, uint32_t pc, char *out, uint32_t size);
 /* Contents of a data section: copies at most size bytes out, returns its full size. */
 int64_t oko_prog_data_read(struct oko_prog *prog, uint32_t index, uint8_t *out, uint64_t size);
 /* The next line of the programs' log (helper printf), NUL-terminated; returns its length, 0 when
- * there is none. Lost lines are counted in *lost. */
+ * there is none. *lost gets how many were lost since the last call. */
 uint32_t oko_vm_log_read(struct oko_vm *vm, char *out, uint32_t size, uint64_t *lost);
 
 struct oko_map *oko_prog_map(struct oko_prog *prog, uint32_t index); /* NULL beyond n_maps */

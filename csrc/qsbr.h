@@ -27,10 +27,16 @@ void oko_qsbr_online(struct oko_qsbr *qsbr, uint32_t reader);
 void oko_qsbr_quiescent(struct oko_qsbr *qsbr, uint32_t reader);
 void oko_qsbr_offline(struct oko_qsbr *qsbr, uint32_t reader);
 
-/* Starts a grace period: returns the epoch that has to pass. */
+/* Is the reader online? For the reader's own thread. */
+bool oko_qsbr_is_online(const struct oko_qsbr *qsbr, uint32_t reader);
+uint32_t oko_qsbr_n_readers(const struct oko_qsbr *qsbr);
+
+/* Starts a grace period: returns the epoch that has to pass; never 0. */
 uint64_t oko_qsbr_start(struct oko_qsbr *qsbr);
 /* Has every reader passed it? */
 bool oko_qsbr_passed(struct oko_qsbr *qsbr, uint64_t epoch);
+/* The same, but the calling reader does not count: it knows what it holds itself. */
+bool oko_qsbr_passed_but(struct oko_qsbr *qsbr, uint64_t epoch, uint32_t reader);
 /* Waits until every reader that is online now has been quiescent once. Not from a reader. */
 void oko_qsbr_synchronize(struct oko_qsbr *qsbr);
 /* Calls fn(arg) after a grace period, from some later defer/poll/free call. */

@@ -12,15 +12,15 @@ struct oko_prog;
 
 struct oko_env {
     uint32_t worker;             /* index of the forwarding thread: slot in per-worker maps */
-    uint32_t fault;              /* set to 1 by a failed run-time check of the packet at hand */
+    uint32_t fault;              /* set to 1 by a failed run-time check, never cleared by engines */
     int64_t fuel;                /* back edges left (guarded loading) */
     const struct oko_meta *meta; /* of the packet at hand */
     const uint8_t *pkt;          /* of the packet at hand: LD_ABS/LD_IND and guards */
     uint64_t len;
     struct oko_vm *vm;     /* log, quiescence */
     struct oko_prog *prog; /* being run: helpers that need names */
-    uint64_t n_faults;     /* of all runs by this worker */
-    uint8_t *scratch;      /* results of sketch lookups: 8 bytes per call site, 64-byte aligned */
+    uint64_t n_faults;     /* of all runs by this worker; counted by the engine where it faults */
+    uint8_t *scratch;      /* results of sketch lookups: see helper.h; 64-byte aligned */
 };
 
 #endif

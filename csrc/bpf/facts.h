@@ -19,7 +19,9 @@ enum oko_fact_flag {
     OKO_FACT_VAL_STACK = 32,   /* helper argument r3 (value) is at fp + val_off, this frame */
     OKO_FACT_NONNULL = 64,     /* a null check of a value pointer that always succeeds */
     OKO_FACT_GUARD = 128,      /* memory access to be checked at run time: see guard */
-    OKO_FACT_FUEL = 256,       /* back edge to be counted at run time (guarded loading) */
+    OKO_FACT_FUEL = 256,       /* back edge to be counted at run time (guarded loading): before
+                                * each execution of the jump, taken or not, env->fuel -= 1; below
+                                * 0 is a fault. A run starts with prog->fuel */
     OKO_FACT_TAKEN = 512,      /* conditional jump that is always taken */
     OKO_FACT_NOT_TAKEN = 1024, /* ... never taken */
     OKO_FACT_INDEX_CONST = 2048 /* lookup in an array: the index is always index_const */

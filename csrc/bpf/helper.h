@@ -37,8 +37,22 @@ struct oko_helper {
     oko_helper_fn fn;
 };
 
-/* NULL when there is no such helper. At run time a map argument is a struct oko_map *. */
+/* NULL when there is no such helper. At run time a map argument is a struct oko_map *; codes
+ * (enum in map.h) come back sign-extended to 64 bits. */
 const struct oko_helper *oko_helper(int32_t id);
+
+/* Sketch lookups (helper 1 on Bloom and count-min): fn leaves the u32 result at env->scratch and
+ * returns its address. The engine then copies it to the call site's own slot,
+ * env->scratch + 8 * site with site 1, 2, ... in the order of the text, and puts that address into
+ * r0. A program has at most OKO_MAX_SKETCH_SITES such calls (oko_prog_load checks). */
+enum { OKO_MAX_SKETCH_SITES = 1023, OKO_SCRATCH_SIZE = 8 * (OKO_MAX_SKETCH_SITES + 1) };
+
+/* Checks a printf format of helper 7 and counts its arguments (at most 4). Conversions: %d %i %u
+ * %x %X %c with optional 0, width below 100 and l, ll or h, and %%; no strings, no floating point.
+ * size: bytes readable at format. Returns the count, or OKO_E_INVAL with the reason. */
+int oko_printf_check(const char *format, size_t size, struct oko_error *error);
+/* Formats into out (at most size - 1 bytes and a NUL); returns the length. format was checked. */
+uint32_t oko_printf_format(char *out, uint32_t size, const char *format, const uint64_t args[4]);
 
 /* lookup3 hashlittle with seed 0 (helper 6): Bob Jenkins, 2006; programs may depend on its values.
  */

@@ -35,17 +35,33 @@ struct oko_map_ops {
     int (*merge_add)(struct oko_map *map, const uint8_t *item);
     int (*clear)(struct oko_map *map);
     int64_t (*dump)(struct oko_map *map, uint64_t *cursor, uint8_t *out, uint32_t max);
-    void (*info)(struct oko_map *map, struct oko_map_info *info);
+    void (*info)(struct oko_map *map, struct oko_map_info *info); /* beyond spec and memory */
+    /* Do all width bytes at address lie in one entry's value, as seen by this worker? */
+    bool (*contains)(const struct oko_map *map, const void *address, uint32_t width,
+                     const struct oko_env *env);
 };
 
 struct oko_map {
     const struct oko_map_ops *ops;
     struct oko_vm *vm;
     struct oko_map_spec spec;
-    uint32_t refs; /* program instances that hold it; under the VM's mutex */
+    uint32_t refs; /* program instances that hold it; atomic */
     uint32_t n_workers;
     uint64_t memory; /* bytes charged to the VM's quota */
 };
+
+static inline bool oko_map_type_is_sketch(uint32_t type)
+{
+    return type == OKO_MAP_BLOOM || type == OKO_MAP_COUNT_MIN;
+}
+static inline bool oko_map_is_sketch(const struct oko_map *map)
+{
+    return oko_map_type_is_sketch(map->spec.type);
+}
+
+/* Largest sizes of a spec. Keys must fit a program's stack. */
+enum { OKO_MAX_KEY_SIZE = 512, OKO_MAX_VALUE_SIZE = 1 << 20, OKO_MAX_ENTRIES = 1 << 30 };
+enum { OKO_MAX_HASHES = 16 };
 
 /* What the verifier must know of a type, without creating a map. */
 struct oko_map_class {
@@ -60,11 +76,16 @@ struct oko_map_class {
 /* Checks a spec (type, sizes, limits) and classes it. */
 int oko_map_class(const struct oko_map_spec *spec, struct oko_map_class *cls,
                   struct oko_error *error);
-/* Bytes that a map of this spec will take; what the quota is charged. */
+/* Bytes that a map of this spec (which oko_map_class accepted) will take, UINT64_MAX when it is
+ * absurd; what the quota is charged. */
 uint64_t oko_map_footprint(const struct oko_map_spec *spec, uint32_t n_workers);
 
+/* Creates a map and charges its footprint to the VM's quota; the creator holds one reference. */
 int oko_map_create(struct oko_vm *vm, const struct oko_map_spec *spec, struct oko_map **map,
                    struct oko_error *error);
-void oko_map_destroy(struct oko_map *map);
+void oko_map_ref(struct oko_map *map);
+void oko_map_unref(struct oko_map *map); /* takes NULL; the last one destroys it */
+/* Same name, type, sizes and capacity: a reloaded program keeps such a map. */
+bool oko_map_spec_equal(const struct oko_map_spec *a, const struct oko_map_spec *b);
 
 #endif

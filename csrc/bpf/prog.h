@@ -27,7 +27,8 @@ struct oko_data {
 struct oko_prog_counters {
     uint64_t runs, matches, faults;
     uint64_t sampled_ns, samples;
-    uint64_t pad[3];
+    uint64_t calls; /* of oko_prog_exec(): which are sampled */
+    uint64_t pad[2];
 };
 
 struct oko_prog {
@@ -43,18 +44,44 @@ struct oko_prog {
     oko_jit_run jit_run;      /* NULL likewise */
     oko_jit_batch jit_batch;
     struct oko_prog_counters *counters; /* [vm->n_workers] */
-    uint64_t *profile;                  /* n_insns counts, or NULL */
+    uint64_t *profile;                  /* n_insns counts, or NULL; atomic */
+    int64_t fuel;                       /* env->fuel at the start of each packet (guarded) */
+    uint64_t own_memory;                /* charged: data and code, without maps */
     struct oko_prog_info info;
 };
+
+/* Runs without touching the program's counters, for callers that know which packets count: bit i
+ * of the result is set when packet in[i] of todo gave 1, bit i of *faulted (may be NULL) when a
+ * guard stopped it. The worker must be online in the VM's qsbr. */
+uint64_t oko_prog_exec(struct oko_prog *prog, struct oko_env *env, bool interpret,
+                       const struct oko_prog_in *in, uint64_t todo, uint64_t *faulted);
+/* Adds to the counters of one worker; by that worker's thread. */
+void oko_prog_count(struct oko_prog *prog, uint32_t worker, uint64_t runs, uint64_t matches,
+                    uint64_t faults);
+
+/* Has the program Bloom filters or count-min sketches? Their lookups need scratch (helper.h). */
+bool oko_prog_has_sketch(const struct oko_prog_spec *spec);
+
+struct oko_qsbr;
+/* The reader registry whose quiescent points protect values of maps. Reader i is worker i. A VM
+ * starts with its own; a datapath that runs programs from its own registry's readers shares it
+ * here, before the first program is loaded. oko_prog_run*() go online for the call when the worker
+ * is not. */
+struct oko_qsbr *oko_vm_qsbr(const struct oko_vm *vm);
+int oko_vm_share_qsbr(struct oko_vm *vm, struct oko_qsbr *qsbr);
 
 struct oko_env *oko_vm_env(struct oko_vm *vm, uint32_t worker);
 uint32_t oko_vm_n_workers(const struct oko_vm *vm);
 uint64_t oko_vm_secret(const struct oko_vm *vm);
 
-/* interp.c: the reference. Sets env->meta/pkt/len. Returns r0 (0 after a fault). */
+/* interp.c: the reference. Sets env->prog/meta/pkt/len/fuel. Returns r0 (0 after a fault).
+ * Counts into prog->profile when that is set. The checked form asks oko_check_step() before every
+ * instruction. */
 int oko_interp_prepare(struct oko_prog *prog, struct oko_error *error);
 void oko_interp_free(struct oko_prog *prog);
 uint64_t oko_interp_run(struct oko_prog *prog, struct oko_env *env, const struct oko_prog_in *in);
+int oko_interp_run_checked(struct oko_prog *prog, struct oko_env *env, const struct oko_prog_in *in,
+                           uint64_t *r0, struct oko_error *error);
 
 /* verify/: fills facts or refuses with the reason. Needs no maps, only the spec. */
 int oko_verify(const struct oko_prog_spec *spec, const struct oko_load_opts *opts,

@@ -1,0 +1,179 @@
+/* The hash table under hash, LRU hash and per-worker hash: its layout, which the JIT inlines.
+ *
+ * Idea. n_buckets (a power of two) buckets, each with a header of 16 bytes and four slots. A key's
+ * home is one bucket; its four slots are the fixed probe window. The header holds a 16-bit tag per
+ * slot, so one 8-byte load and a few register operations find the slot without a branch per slot;
+ * for a 5-tuple (16 bytes and a value of 8) the header and the first two slots share a cache line.
+ * Keys that find no room in their window go to a pool of overflow entries, chained per home bucket;
+ * with at most two entries per bucket on average these are few (under 4 %), and counted.
+ *
+ * The table is preallocated and entries never move. The pool alone could hold max_entries, so an
+ * insert fails for lack of room only at max_entries.
+ *
+ * ---- Lookup, step by step (what generated code repeats) ----
+ *   1. w[0 .. key_words-1] = the key as little-endian 8-byte words, the last padded with zeroes.
+ *   2. h      = oko_hash_words(&table->hash, w, key_words)             (base/hash.h; 1 multiply per
+ *               16 bytes of key, or part of it)
+ *   3. bucket = table->buckets + (h & table->mask) * table->bucket_size
+ *   4. tag    = (h >> 48) | 1                                          (never 0: 0 is empty)
+ *   5. x      = load64(bucket) ^ tag * 0x0001000100010001              (bucket->tags, slot 0
+ * lowest) hits   = (x - 0x0001000100010001) & ~x & 0x8000800080008000     (bit 15 of lane i: slot
+ * i)
+ *   6. While hits != 0: lane = ctz(hits) / 16; slot = bucket + 16 + lane * slot_size;
+ *      if the key_words words at slot equal w, found; else hits &= hits - 1.
+ *      (Above a true hit there may be false ones; comparing the key settles it.)
+ *   7. No slot: if bucket->chain == 0 the key is absent, else follow the chain (call the C lookup).
+ * On a hit the value is at
+ *      hash, LRU:        slot + table->value_off
+ *      per-worker hash:  table->values + worker * table->worker_stride
+ *                        + (bucket_index * 4 + lane) * table->value_stride
+ * and an LRU table notes the use: place = load32(slot + table->place_off);
+ *      if bit place % 64 of table->referenced[place / 64] is 0, set it (relaxed atomic or).
+ * All these members, and the addresses, are constant while the map lives. All loads are relaxed
+ * ones, but the tags' is an acquire (a plain load on x86).
+ *
+ * ---- Concurrency ----
+ * Lookups take no lock. A writer holds its bucket's lock (an LRU table's: one lock). An insert
+ * writes key and value into a slot whose tag is 0, then publishes the tag (release): who sees the
+ * tag sees the key. A delete stores tag 0 (or unlinks the chain entry) and *retires* the slot:
+ * readers may still compare its key or hold a pointer to its value, so its bytes stay as they are
+ * until each worker has passed a quiescent point (qsbr.h). Hence a lookup never pairs key A with
+ * value B. Should so many slots be waiting that there is no other, a worker takes one that it
+ * retired itself once all *other* workers have passed; failing that too, the insert reports a full
+ * map (it would take as many deletes as the table has entries within one burst of another worker).
+ * An update of a present key overwrites the value in place, word by word, under the lock. */
+#ifndef OKO_BPF_MAP_HASH_H
+#define OKO_BPF_MAP_HASH_H
+
+#include "../base/hash.h"
+#include "map.h"
+
+enum { OKO_HASH_WINDOW = 4 };
+#define OKO_HASH_LANES     UINT64_C(0x0001000100010001)
+#define OKO_HASH_LANE_TOPS UINT64_C(0x8000800080008000)
+
+struct oko_hash_bucket {
+    uint64_t tags;      /* four lanes of 16 bits, slot 0 in the lowest; 0 = empty */
+    uint32_t chain;     /* 1 + pool index of the first overflow entry; 0 = none */
+    uint8_t lock;       /* of writers */
+    uint8_t retired;    /* slots deleted and not yet reusable; under the lock */
+    uint8_t retired_by; /* the worker that retired all of these, or OKO_HASH_SEVERAL */
+    uint8_t unused;
+    /* then: slots[OKO_HASH_WINDOW] of slot_size bytes;
+     * then: uint64_t epoch that has to pass before the retired slots are reusable */
+};
+_Static_assert(sizeof(struct oko_hash_bucket) == 16, "the JIT skips a header of 16 bytes");
+_Static_assert(offsetof(struct oko_hash_bucket, tags) == 0, "the JIT loads the tags at 0");
+_Static_assert(offsetof(struct oko_hash_bucket, chain) == 8, "the JIT tests the chain at 8");
+enum { OKO_HASH_SEVERAL = 0xff };
+
+/* An overflow entry; its slot follows. */
+struct oko_hash_extra {
+    uint32_t
+        next; /* 1 + pool index of the next in the chain; 0 = none. Atomic; kept when retired */
+    uint16_t tag;
+    uint8_t retired_by; /* worker, or OKO_HASH_SEVERAL for the control side */
+    uint8_t unused;
+    uint32_t link; /* 1 + pool index of the next in the free or retired list */
+    uint32_t unused2;
+    uint64_t epoch; /* has to pass before it is reusable */
+};
+_Static_assert(sizeof(struct oko_hash_extra) % 8 == 0, "slots are 8-byte aligned");
+
+struct oko_map_hash {
+    struct oko_map map;
+    /* Constant: what a lookup needs. */
+    uint8_t *buckets;
+    uint64_t mask;        /* n_buckets - 1 */
+    uint32_t bucket_size; /* bytes; a multiple of 64 */
+    uint32_t slot_size;   /* bytes; a multiple of 8 */
+    uint32_t key_words;   /* the key starts the slot */
+    uint32_t value_off;   /* of the value in its slot; 0 in a per-worker hash */
+    uint32_t place_off;   /* of the place (u32) in its slot; 0 unless LRU */
+    uint32_t epoch_off;   /* of the epoch in its bucket */
+    struct oko_hash_key hash;
+    uint8_t *values;        /* per-worker hash; else NULL */
+    uint64_t value_stride;  /* bytes from slot number to slot number */
+    uint64_t worker_stride; /* bytes from worker to worker */
+    uint8_t *pool;          /* overflow entries */
+    uint32_t extra_size;    /* bytes of one, slot included */
+    uint32_t n_pool;
+    uint64_t *referenced; /* LRU: a bit per place; else NULL */
+    struct oko_lru *lru;  /* map_lru.c; NULL unless LRU */
+    uint64_t sizes[3];    /* bytes at buckets, pool and values */
+
+    /* Written by writers. */
+    _Alignas(64) uint32_t n_entries; /* atomic */
+    uint32_t n_overflow;             /* atomic: entries in the pool */
+    uint8_t table_lock;              /* of an LRU table, instead of the buckets' */
+    uint8_t pool_lock;               /* guards the rest */
+    uint32_t pool_high;              /* pool entries from here on were never used */
+    uint32_t pool_free;              /* list: 1 + index; 0 = empty */
+    uint32_t retired_first, retired_last;
+};
+
+static inline uint64_t oko_hash_tag(uint64_t h)
+{
+    return h >> 48 | 1;
+}
+
+/* Bits 15 of the lanes that may hold the tag: exact in the lowest one set. */
+static inline uint64_t oko_hash_hits(uint64_t tags, uint64_t tag)
+{
+    uint64_t x = tags ^ tag * OKO_HASH_LANES;
+    return (x - OKO_HASH_LANES) & ~x & OKO_HASH_LANE_TOPS;
+}
+
+/* ---------------------------------------------------------------- shared by the three types */
+
+/* Where an entry is. number: bucket index * 4 + lane, and after all windows the pool's entries. */
+struct oko_hash_at {
+    uint8_t *slot; /* NULL: nowhere */
+    uint64_t number;
+};
+
+/* A key as words, with its hash. */
+struct oko_hash_probe {
+    uint64_t w[OKO_MAX_KEY_SIZE / 8];
+    uint64_t h;
+};
+
+void oko_hash_probe_init(const struct oko_map_hash *table, struct oko_hash_probe *probe,
+                         const void *key);
+struct oko_hash_at oko_hash_find(const struct oko_map_hash *table,
+                                 const struct oko_hash_probe *probe);
+/* An insert has three steps, under the lock and with room below max_entries: take a slot for the
+ * absent key (the key is written, nobody sees it), fill its value, publish it. worker: who may
+ * reuse, or OKO_HASH_SEVERAL for the control side. NULL slot: none is reusable now. */
+struct oko_hash_at oko_hash_take(struct oko_map_hash *table, const struct oko_hash_probe *probe,
+                                 uint32_t worker);
+/* value NULL: zeroes. A per-worker table gets the value for that worker and zeroes for the others;
+ * for all when worker is OKO_HASH_SEVERAL. */
+void oko_hash_fill(struct oko_map_hash *table, struct oko_hash_at at, uint32_t worker,
+                   const void *value);
+void oko_hash_publish(struct oko_map_hash *table, const struct oko_hash_probe *probe,
+                      struct oko_hash_at at);
+/* Overwrites the value of a present entry: one worker's, or all when OKO_HASH_SEVERAL. */
+void oko_hash_overwrite(struct oko_map_hash *table, struct oko_hash_at at, uint32_t worker,
+                        const void *value);
+/* Deletes a present key; the caller holds the lock. */
+void oko_hash_remove(struct oko_map_hash *table, const struct oko_hash_probe *probe,
+                     struct oko_hash_at at, uint32_t worker);
+uint8_t *oko_hash_slot(const struct oko_map_hash *table, uint64_t number);
+uint64_t *oko_hash_value(const struct oko_map_hash *table, struct oko_hash_at at, uint32_t worker);
+uint8_t *oko_hash_lock(struct oko_map_hash *table, uint64_t h);
+
+/* Counts one entry in, unless there are max_entries already. */
+bool oko_hash_reserve(struct oko_map_hash *table);
+
+/* Operations that are the same in all three; an LRU table's create adds its own part. */
+int oko_hash_create(struct oko_vm *vm, const struct oko_map_spec *spec, struct oko_map **map,
+                    struct oko_error *error);
+void oko_hash_destroy(struct oko_map *map);
+int oko_hash_get(struct oko_map *map, const uint8_t *key, uint8_t *value);
+int64_t oko_hash_dump(struct oko_map *map, uint64_t *cursor, uint8_t *out, uint32_t max);
+void oko_hash_info(struct oko_map *map, struct oko_map_info *info);
+bool oko_hash_contains(const struct oko_map *map, const void *address, uint32_t width,
+                       const struct oko_env *env);
+
+#endif
