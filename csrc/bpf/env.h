@@ -21,6 +21,8 @@ struct oko_env {
     struct oko_prog *prog; /* being run: helpers that need names */
     uint64_t n_faults;     /* of all runs by this worker; counted by the engine where it faults */
     uint8_t *scratch;      /* results of sketch lookups: see helper.h; 64-byte aligned */
+    uint64_t jit_sp, jit_ip; /* where machine code goes on when a sub-function ends the run */
+    uint64_t jit_depth;      /* frames below the entry's, of programs that may have too many */
 };
 
 #endif

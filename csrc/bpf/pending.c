@@ -1,6 +1,5 @@
-/* Stand-ins for parts of the VM that are not in the tree yet: the verifier (verify/) and the JIT
- * (jit/). Weak, so that each real definition replaces its stand-in when it arrives; this file goes
- * when all have. Nothing passes unverified: loading is refused, except for conformance tests, which
+/* Stand-ins for the part of the VM that is not in the tree yet, the verifier (verify/). Weak, so
+ * that each real definition replaces its stand-in when it arrives; this file goes when all have. Nothing passes unverified: loading is refused, except for conformance tests, which
  * are not verified by nature. */
 #include "../base/err.h"
 #include "prog.h"
@@ -24,20 +23,4 @@ __attribute__((weak)) int oko_check_step(const struct oko_prog *prog, const stru
 __attribute__((weak)) void oko_check_states_free(void *states)
 {
     (void)states;
-}
-
-__attribute__((weak)) bool oko_jit_available(void)
-{
-    return false;
-}
-
-__attribute__((weak)) int oko_jit_compile(struct oko_prog *prog, struct oko_error *error)
-{
-    (void)prog;
-    return oko_err(error, OKO_E_UNSUP, "this build has no JIT");
-}
-
-__attribute__((weak)) void oko_jit_free(struct oko_prog *prog)
-{
-    (void)prog;
 }

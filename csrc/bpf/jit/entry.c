@@ -1,0 +1,453 @@
+/* Frames, the two entries, and leaving.
+ *
+ * The program's entry function is emitted twice. The per-packet entry is an ordinary function whose
+ * arguments arrive as r1, r2, r3. The batch entry has the loop over the packets inside: the array,
+ * the packets still to do and the matches so far are pins, so a packet costs a handful of
+ * instructions beside the program's own, and no call. Sub-functions are emitted once and called
+ * from both.
+ *
+ * Frame, from high to low addresses: return address, pushed registers, the program's stack (the
+ * frame pointer r10 is its upper end), pins that found no register. A function that calls nothing
+ * and needs at most 128 bytes keeps all of it in the red zone below rsp and moves nothing.
+ *
+ * A run that ends early (legacy load beyond the packet, failed check) does so from any depth: the
+ * entry leaves its stack pointer and the place to go on at in the environment. */
+#include "jit.h"
+
+enum { RED_ZONE = 128 };
+
+static bool callee_saved(unsigned reg)
+{
+    return reg == RBX || reg == RBP || reg >= R12;
+}
+
+/* ---------------------------------------------------------------- pins */
+
+static struct x64_mem env_at(const struct jit *j, unsigned env, size_t offset)
+{
+    (void)j;
+    return x64_at(env, (int32_t)offset);
+}
+
+/* The register that holds the pin: its own, or scratch after a load. */
+unsigned jit_pin(struct jit *j, enum jit_pin pin, unsigned scratch)
+{
+    const struct jit_place *place = &j->pin[pin];
+    if (!place->used && pin == PIN_META) { /* a sub-function: by way of the environment */
+        unsigned env = jit_pin(j, PIN_ENV, scratch);
+        x64_load(&j->a, 8, scratch, env_at(j, env, offsetof(struct oko_env, meta)));
+        return scratch;
+    }
+    if (place->reg != X64_NOREG)
+        return place->reg;
+    x64_load(&j->a, 8, scratch, x64_at(RSP, place->slot));
+    return scratch;
+}
+
+static void set_pin(struct jit *j, enum jit_pin pin, unsigned reg)
+{
+    const struct jit_place *place = &j->pin[pin];
+    if (!place->used)
+        return;
+    if (place->reg == X64_NOREG)
+        x64_store(&j->a, 8, x64_at(RSP, place->slot), reg);
+    else if (place->reg != reg)
+        x64_mov(&j->a, true, place->reg, reg);
+}
+
+/* Gives the pins of the body their registers and plans the frame. */
+static void plan_frame(struct jit *j)
+{
+    static const uint8_t saved_regs[4] = {RBX, RBP, R14, R15}; /* r6-r9 */
+    bool entry = j->func == &j->funcs[0];
+    uint8_t pool[8];
+    uint32_t n_pool = 0, next = 0, n_slots = 0;
+    if (!j->has_calls) { /* registers a call would destroy: free of charge */
+        static const uint8_t cheap[2] = {4, 5};
+        for (unsigned i = 0; i < 2; i++)
+            if (!(j->used & 1 << cheap[i]))
+                pool[n_pool++] = jit_reg[cheap[i]];
+    }
+    for (unsigned i = 0; i < 4; i++)
+        if (!(j->used & 1 << (6 + i)))
+            pool[n_pool++] = saved_regs[i];
+    pool[n_pool++] = R12;
+    pool[n_pool++] = R13;
+
+    bool wanted[N_PINS] = {[PIN_ENV] = j->uses_env,
+                           [PIN_META] = entry && j->uses_meta,
+                           [PIN_IN] = entry && j->batch,
+                           [PIN_TODO] = entry && j->batch,
+                           [PIN_MATCH] = entry && j->batch};
+    static const uint8_t by_use[N_PINS] = {PIN_ENV, PIN_TODO, PIN_META, PIN_IN, PIN_MATCH};
+    for (unsigned i = 0; i < N_PINS; i++) {
+        struct jit_place *place = &j->pin[by_use[i]];
+        *place = (struct jit_place){.used = wanted[by_use[i]], .reg = X64_NOREG};
+        if (place->used && next < n_pool)
+            place->reg = pool[next++];
+        else if (place->used)
+            place->slot = (int32_t)(8 * n_slots++);
+    }
+
+    j->n_saved = 0;
+    for (unsigned i = 0; i < 4; i++)
+        if (j->func->used & 1 << (6 + i))
+            j->saved[j->n_saved++] = saved_regs[i];
+    for (uint32_t i = 0; entry && i < next; i++)
+        if (callee_saved(pool[i]))
+            j->saved[j->n_saved++] = pool[i];
+
+    uint32_t size = 8 * n_slots + ((j->func->stack + 7) & ~7u);
+    if (!j->func->calls && size <= RED_ZONE) {
+        j->frame = 0;
+        j->frame_sub = 0;
+        for (unsigned i = 0; i < N_PINS; i++)
+            j->pin[i].slot -= (int32_t)size;
+    } else {
+        if (j->func->calls && (8 + 8 * j->n_saved + size) % 16)
+            size += 8;
+        j->frame = j->frame_sub = size;
+    }
+}
+
+/* ---------------------------------------------------------------- prologue and epilogue */
+
+static void emit_prologue(struct jit *j)
+{
+    for (uint32_t i = 0; i < j->n_saved; i++)
+        x64_push(&j->a, j->saved[i]);
+    if (j->frame_sub)
+        x64_alu_i(&j->a, X64_SUB, true, RSP, (int32_t)j->frame_sub);
+}
+
+static void emit_epilogue(struct jit *j)
+{
+    if (j->frame_sub)
+        x64_alu_i(&j->a, X64_ADD, true, RSP, (int32_t)j->frame_sub);
+    for (uint32_t i = j->n_saved; i-- > 0;)
+        x64_pop(&j->a, j->saved[i]);
+    x64_ret(&j->a);
+}
+
+/* An exit instruction. The last one of the body falls through to what leaves it. */
+void jit_emit_exit(struct jit *j, bool last)
+{
+    bool short_way = !j->batch && !j->n_saved && !j->frame_sub;
+    if (short_way)
+        x64_ret(&j->a);
+    else if (!last)
+        x64_jmp(&j->a, j->exit_label);
+}
+
+void jit_emit_abort(struct jit *j, bool fault)
+{
+    j->abort_used[fault] = true;
+    x64_jmp(&j->a, j->abort_label[fault]);
+}
+
+void jit_emit_abort_if(struct jit *j, enum x64_cc cc, bool fault)
+{
+    j->abort_used[fault] = true;
+    x64_jcc(&j->a, cc, j->abort_label[fault]);
+}
+
+/* What the aborts of this body jump to; to: the place of the entry that ends a packet. */
+static void emit_aborts(struct jit *j, uint32_t to)
+{
+    struct x64 *a = &j->a;
+    bool entry = j->func == &j->funcs[0];
+    for (unsigned fault = 2; fault-- > 0;) {
+        if (!j->abort_used[fault] && !(fault == 0 && j->abort_used[1]))
+            continue;
+        x64_bind(a, j->abort_label[fault]);
+        unsigned env = fault || !entry ? jit_pin(j, PIN_ENV, R11) : X64_NOREG;
+        if (fault) { /* and on to the other */
+            x64_store_i(a, 4, env_at(j, env, offsetof(struct oko_env, fault)), 1);
+            x64_alu_mi(a, X64_ADD, 8, env_at(j, env, offsetof(struct oko_env, n_faults)), 1);
+        } else if (entry)
+            x64_jmp(a, to);
+        else {
+            x64_load(a, 8, RSP, env_at(j, env, offsetof(struct oko_env, jit_sp)));
+            x64_jmp_m(a, env_at(j, env, offsetof(struct oko_env, jit_ip)));
+        }
+    }
+}
+
+/* ---------------------------------------------------------------- bodies */
+
+/* Instructions of the function at hand, in order. */
+static void emit_body(struct jit *j)
+{
+    struct x64 *a = &j->a;
+    for (uint32_t k = 0; k < j->n_order; k++)
+        j->label[j->order[k]] = (uint32_t)JIT_UNLABELLED;
+    for (uint32_t k = 0; k < j->n_order; k++) {
+        const struct jit_op *op = &j->ops[j->order[k]];
+        if ((op->op == JIT_JMP || op->op == JIT_JCC) &&
+            j->label[op->target] == (uint32_t)JIT_UNLABELLED)
+            j->label[op->target] = x64_label(a);
+    }
+    for (uint32_t k = 0; k < j->n_order && !a->error; k++) {
+        uint32_t pc = j->order[k];
+        if (j->label[pc] != (uint32_t)JIT_UNLABELLED)
+            x64_bind(a, j->label[pc]);
+        jit_emit_op(j, pc);
+    }
+}
+
+static void start_body(struct jit *j, const struct jit_func *func, bool batch)
+{
+    if (j->func != func)
+        jit_analyse(j, &j->funcs[func - j->funcs]);
+    j->func = func;
+    j->batch = batch;
+    j->exit_label = x64_label(&j->a);
+    for (int i = 0; i < 2; i++) {
+        j->abort_label[i] = x64_label(&j->a);
+        j->abort_used[i] = false;
+    }
+    plan_frame(j);
+    x64_align(&j->a, 16);
+}
+
+static void store_to_env(struct jit *j, size_t offset, uint64_t value)
+{
+    unsigned env = jit_pin(j, PIN_ENV, R11);
+    x64_mov_i(&j->a, R10, value);
+    x64_store(&j->a, 8, env_at(j, env, offset), R10);
+}
+
+/* What each packet starts with anew: its budget of back edges, no frames. */
+static void reset_env(struct jit *j)
+{
+    if (j->has_fuel)
+        store_to_env(j, offsetof(struct oko_env, fuel), (uint64_t)j->prog->fuel);
+    if (j->counts_depth)
+        store_to_env(j, offsetof(struct oko_env, jit_depth), 0);
+}
+
+/* Unverified programs may read stack that they did not write: zero, as in the interpreter. */
+static void clear_stack(struct jit *j)
+{
+    if (j->prog->flags & OKO_LOAD_CONFORMANCE)
+        for (int32_t at = -(int32_t)((j->func->stack + 7) & ~7u); at < 0; at += 8)
+            x64_store_i(&j->a, 8, jit_mem(j, JIT_FP, at), 0);
+}
+
+/* Registers that some path reads before writing them start as zero, as in the interpreter. */
+static void clear_unset(struct jit *j)
+{
+    for (unsigned r = 0; r < 10; r++)
+        if ((j->func->live_in & 1 << r) && !(r >= 1 && r <= 3))
+            x64_mov_i(&j->a, jit_reg[r], 0);
+}
+
+static void emit_sub(struct jit *j, const struct jit_func *func)
+{
+    start_body(j, func, false);
+    x64_bind(&j->a, func->label);
+    emit_prologue(j);
+    clear_stack(j);
+    emit_body(j);
+    x64_bind(&j->a, j->exit_label);
+    emit_epilogue(j);
+    emit_aborts(j, 0);
+}
+
+/* Where aborts in sub-functions come back to. */
+static void leave_way_back(struct jit *j, uint32_t to)
+{
+    if (!j->aborts_in_sub)
+        return;
+    unsigned env = jit_pin(j, PIN_ENV, R11);
+    x64_lea_label(&j->a, R10, to);
+    x64_store(&j->a, 8, env_at(j, env, offsetof(struct oko_env, jit_sp)), RSP);
+    x64_store(&j->a, 8, env_at(j, env, offsetof(struct oko_env, jit_ip)), R10);
+}
+
+/* run(pkt, len, meta, env): rdi, rsi, rdx, rcx. */
+static void emit_run(struct jit *j)
+{
+    struct x64 *a = &j->a;
+    uint32_t none = x64_label(a);
+    emit_prologue(j);
+    set_pin(j, PIN_ENV, RCX);
+    set_pin(j, PIN_META, RDX);
+    if (j->stores_meta)
+        x64_store(a, 8, env_at(j, RCX, offsetof(struct oko_env, meta)), RDX);
+    if (j->stores_pkt) {
+        x64_store(a, 8, env_at(j, RCX, offsetof(struct oko_env, pkt)), RDI);
+        x64_store(a, 8, env_at(j, RCX, offsetof(struct oko_env, len)), RSI);
+    }
+    if (j->stores_meta)
+        store_to_env(j, offsetof(struct oko_env, prog), (uintptr_t)j->prog);
+    leave_way_back(j, none);
+    reset_env(j);
+    clear_stack(j);
+    clear_unset(j);
+    emit_body(j);
+    x64_bind(a, j->exit_label);
+    emit_epilogue(j);
+    emit_aborts(j, none);
+    x64_bind(a, none);
+    if (j->aborts_in_sub || j->abort_used[0] || j->abort_used[1]) {
+        x64_mov_i(a, RAX, 0);
+        emit_epilogue(j);
+    }
+}
+
+/* dst = the lowest set bit of src alone; dst != src. */
+static void emit_lowest(struct x64 *a, unsigned dst, unsigned src)
+{
+    if (a->bmi1) {
+        x64_blsi(a, true, dst, src);
+        return;
+    }
+    x64_mov(a, true, dst, src);
+    x64_unary(a, X64_NEG, true, dst);
+    x64_alu(a, X64_AND, true, dst, src);
+}
+
+/* Clears the lowest set bit of reg; Z tells whether none is left. */
+static void emit_drop_lowest(struct x64 *a, unsigned reg, unsigned scratch)
+{
+    if (a->bmi1) {
+        x64_blsr(a, true, reg, reg);
+        return;
+    }
+    x64_lea(a, true, scratch, x64_at(reg, -1));
+    x64_alu(a, X64_AND, true, reg, scratch);
+}
+
+/* Loads the registers of the packet at the lowest bit of todo. */
+static void emit_next_packet(struct jit *j)
+{
+    struct x64 *a = &j->a;
+    unsigned in = jit_pin(j, PIN_IN, R10);
+    unsigned todo = jit_pin(j, PIN_TODO, R9);
+    x64_tzcnt(a, true, R9, todo);
+    x64_lea(a, true, R9, x64_at_index(R9, R9, 2, 0)); /* 24 bytes each */
+    x64_lea(a, true, R9, x64_at_index(in, R9, 8, 0));
+    bool need[3] = {(j->func->live_in & 2) || j->stores_pkt,
+                    (j->func->live_in & 4) || j->stores_pkt,
+                    (j->func->live_in & 8) || j->stores_meta || j->pin[PIN_META].used};
+    for (unsigned i = 0; i < 3; i++) {
+        bool live = j->func->live_in & 2 << i;
+        unsigned reg = live ? jit_reg[1 + i] : R10;
+        if (i == 2 && !live && j->pin[PIN_META].used && j->pin[PIN_META].reg != X64_NOREG)
+            reg = j->pin[PIN_META].reg;
+        if (need[i])
+            x64_load(a, 8, reg, x64_at(R9, (int32_t)(8 * i)));
+        if (i == 2 && need[i])
+            set_pin(j, PIN_META, reg);
+        static const size_t field[3] = {offsetof(struct oko_env, pkt),
+                                        offsetof(struct oko_env, len),
+                                        offsetof(struct oko_env, meta)};
+        if (i < 2 ? j->stores_pkt : j->stores_meta)
+            x64_store(a, 8, env_at(j, jit_pin(j, PIN_ENV, R11), field[i]), reg);
+    }
+}
+
+_Static_assert(sizeof(struct oko_prog_in) == 24 && offsetof(struct oko_prog_in, data) == 0 &&
+                   offsetof(struct oko_prog_in, len) == 8 &&
+                   offsetof(struct oko_prog_in, meta) == 16,
+               "the batch loop knows this layout");
+
+/* batch(env, in, todo): rdi, rsi, rdx; the mask of matches in rax. */
+static void emit_batch(struct jit *j)
+{
+    struct x64 *a = &j->a;
+    uint32_t loop = x64_label(a), next = x64_label(a), done = x64_label(a);
+    emit_prologue(j);
+    set_pin(j, PIN_ENV, RDI);
+    set_pin(j, PIN_IN, RSI);
+    set_pin(j, PIN_TODO, RDX);
+    x64_mov_i(a, RAX, 0);
+    set_pin(j, PIN_MATCH, RAX);
+    if (j->stores_meta)
+        store_to_env(j, offsetof(struct oko_env, prog), (uintptr_t)j->prog);
+    leave_way_back(j, next);
+    x64_test(a, true, RDX, RDX);
+    x64_jcc(a, X64_E, done);
+    x64_align(a, 16);
+    x64_bind(a, loop);
+    emit_next_packet(j);
+    reset_env(j);
+    clear_stack(j);
+    clear_unset(j);
+    emit_body(j);
+    x64_bind(a, j->exit_label);
+    emit_lowest(a, R9, jit_pin(j, PIN_TODO, R10));
+    x64_mov_i(a, R11, 0);
+    x64_alu_i(a, X64_CMP, true, RAX, 1);
+    x64_cmov(a, X64_E, true, R11, R9);
+    if (j->pin[PIN_MATCH].reg == X64_NOREG)
+        x64_alu_m(a, X64_OR, 8, x64_at(RSP, j->pin[PIN_MATCH].slot), R11);
+    else
+        x64_alu(a, X64_OR, true, j->pin[PIN_MATCH].reg, R11);
+    x64_bind(a, next);
+    unsigned todo = jit_pin(j, PIN_TODO, R10);
+    emit_drop_lowest(a, todo, R9);
+    set_pin(j, PIN_TODO, todo);
+    x64_jcc(a, X64_NE, loop);
+    x64_mov(a, true, RAX, jit_pin(j, PIN_MATCH, RAX));
+    x64_bind(a, done);
+    emit_epilogue(j);
+    emit_aborts(j, next);
+}
+
+/* ---------------------------------------------------------------- the program */
+
+/* What the program as a whole uses, before any frame is planned. */
+static int survey(struct jit *j)
+{
+    uint64_t total = 0;
+    for (uint32_t f = 0; f < j->n_funcs; f++) {
+        struct jit_func *func = &j->funcs[f];
+        jit_analyse(j, func);
+        j->func = func;
+        j->used |= func->used;
+        j->has_calls |= func->calls;
+        total += j->n_order;
+        if (total > 65536 + 4ull * j->n) /* functions that share code: refuse the quadratic */
+            return OKO_E_LIMIT;
+        for (uint32_t k = 0; k < j->n_order; k++) {
+            const struct jit_op *op = &j->ops[j->order[k]];
+            uint16_t flags = j->prog->facts.insn[j->order[k]].flags;
+            j->has_fuel |= (flags & OKO_FACT_FUEL) != 0;
+            bool checks = flags & (OKO_FACT_GUARD | OKO_FACT_FUEL);
+            bool time = jit_is_time(j, op);
+            bool unwinds = op->op == JIT_CALLX || jit_is_unwind(j, op);
+            bool c_call = (op->op == JIT_HELPER && !time && !unwinds) || op->op == JIT_CALLX;
+            bool pkt = op->op == JIT_ABS || (flags & OKO_FACT_GUARD);
+            j->uses_env |= checks || pkt || c_call || (time && f);
+            j->uses_meta |= time && !f;
+            j->stores_meta |= c_call || (time && f);
+            j->stores_pkt |= pkt || c_call;
+            j->aborts_in_sub |= f && (checks || unwinds || op->op == JIT_ABS);
+        }
+    }
+    /* The verifier refuses recursion and more than OKO_MAX_FRAMES frames; nobody else does. */
+    j->counts_depth = j->n_funcs > 1 && (j->prog->flags & OKO_LOAD_CONFORMANCE);
+    j->uses_env |= j->counts_depth;
+    j->aborts_in_sub |= j->counts_depth;
+    return 0;
+}
+
+int jit_emit_program(struct jit *j, uint32_t *run, uint32_t *batch)
+{
+    int err = survey(j);
+    if (err)
+        return err;
+    *run = x64_label(&j->a);
+    *batch = x64_label(&j->a);
+    start_body(j, &j->funcs[0], false);
+    x64_bind(&j->a, *run);
+    emit_run(j);
+    start_body(j, &j->funcs[0], true);
+    x64_bind(&j->a, *batch);
+    emit_batch(j);
+    for (uint32_t f = 1; f < j->n_funcs && !j->a.error; f++)
+        emit_sub(j, &j->funcs[f]);
+    return j->a.error;
+}

@@ -1,0 +1,163 @@
+/* The JIT's own declarations: the intermediate form and the state of one compilation.
+ *
+ * Stages, each in its own file: lower.c turns instructions and the verifier's facts into one
+ * struct jit_op per instruction slot and finds functions and live registers; emit.c writes the
+ * machine code of an operation; call.c that of calls; entry.c frames, the per-packet entry and the
+ * batch loop; jit.c drives them and owns the result. x64.c encodes, exec.c owns pages.
+ *
+ * Registers. r0-r5 live in rax, rdi, rsi, rdx, rcx, r8, so that arguments of the entry, of local
+ * calls and of helpers are where the C calling convention (System V AMD64) wants them; r6-r9 in the
+ * callee-saved rbx, rbp, r14, r15. The frame pointer r10 is no register: the stack is addressed
+ * through rsp. r9, r10, r11 are scratch inside one operation; r12 and r13, and those of r6-r9 that
+ * no function of the program uses, hold "pins": what the entry keeps across the program (the
+ * environment, the state of the batch loop).
+ *
+ * Thread-safety: a compilation belongs to one thread; its result is immutable. */
+#ifndef OKO_BPF_JIT_JIT_H
+#define OKO_BPF_JIT_JIT_H
+
+#include "../prog.h"
+#include "exec.h"
+#include "x64.h"
+
+/* What prog->jit points at. */
+struct oko_jit_code {
+    struct oko_exec exec;
+    uint32_t size; /* bytes of code at exec.at */
+};
+
+enum jit_opcode {
+    JIT_NOP,
+    JIT_MOV,  /* dst = a or imm; w 0: zero-extended */
+    JIT_SEXT, /* dst = the low width bytes of a, sign-extended to w */
+    JIT_ZEXT, /* dst = the low width bytes of a */
+    JIT_ADD,
+    JIT_SUB,
+    JIT_MUL,
+    JIT_DIV, /* sx: signed */
+    JIT_MOD,
+    JIT_OR,
+    JIT_AND,
+    JIT_XOR,
+    JIT_LSH,
+    JIT_RSH,
+    JIT_ARSH,
+    JIT_NEG,
+    JIT_BSWAP,  /* dst = the low width bytes of a, reversed */
+    JIT_LOAD,   /* dst = width bytes at a + off; sx: sign-extended */
+    JIT_STORE,  /* width bytes at a + off = b or imm */
+    JIT_ATOMIC, /* cc: operation; old value to dst if it fetches */
+    JIT_ABS,    /* r0 = width big-endian bytes of the packet at imm (+ a) */
+    JIT_JMP,
+    JIT_JCC,   /* to target if a cc b or imm */
+    JIT_LOCAL, /* call of the function at target */
+    JIT_HELPER, /* call of helper imm; off: its slot for the result of a sketch, or 0 */
+    JIT_CALLX, /* call of the helper whose number is in a */
+    JIT_EXIT
+};
+
+enum { JIT_NONE = 15, JIT_FP = 10, JIT_UNLABELLED = -1 };
+
+/* One operation. It stands at the index of the instruction it was made from. */
+struct jit_op {
+    uint8_t op; /* enum jit_opcode */
+    bool w;     /* 64-bit operands */
+    uint8_t dst;
+    uint8_t a, b;  /* JIT_NONE: absent, for b: imm instead */
+    uint8_t width; /* bytes */
+    uint8_t cc;    /* BPF_JEQ..., or the atomic operation without BPF_FETCH */
+    bool sx;
+    int32_t off;
+    uint32_t target;
+    int64_t imm;
+    uint16_t live; /* registers whose value is still read after it */
+};
+
+/* A function of the program: the entry, or what a local call names. */
+struct jit_func {
+    uint32_t start;
+    uint32_t label;
+    uint16_t used; /* registers that its own instructions touch */
+    uint16_t live_in;
+    bool calls;    /* needs an aligned stack: calls something out of line */
+    uint32_t stack; /* bytes below the frame pointer that it may touch */
+};
+
+/* What the entry keeps for the whole run: in a callee-saved register, or in a slot of the frame. */
+enum jit_pin { PIN_ENV, PIN_META, PIN_IN, PIN_TODO, PIN_MATCH, N_PINS };
+
+struct jit_place {
+    bool used;
+    uint8_t reg;   /* X64_NOREG: in the frame */
+    int32_t slot; /* byte offset from rsp */
+};
+
+struct jit {
+    struct oko_prog *prog;
+    struct x64 a;
+    struct jit_op *ops; /* one per instruction slot */
+    uint32_t n;
+    struct jit_func *funcs; /* funcs[0] is the entry */
+    uint32_t n_funcs, funcs_room;
+    uint32_t *label;    /* of each pc in the body being emitted, or JIT_UNLABELLED */
+    uint32_t *order;    /* pcs of the function at hand, rising */
+    uint32_t n_order;
+    uint32_t *work;     /* n slots for searches */
+    uint32_t *seen;     /* n marks: == stamp, reached from the function at hand */
+    uint32_t stamp;
+    uint32_t *func_at;  /* of each pc: 1 + index of the function that starts there, or 0 */
+    uint16_t used;      /* registers used by any function */
+    bool has_local;     /* has local calls */
+    bool counts_depth;  /* local calls may recurse, or nest deeper than OKO_MAX_FRAMES */
+    bool has_calls;     /* calls anything out of line */
+    bool has_fuel;      /* counts back edges */
+    bool uses_env;      /* PIN_ENV */
+    bool uses_meta;     /* PIN_META, in the entry */
+    bool stores_meta, stores_pkt; /* env->meta; env->pkt and env->len */
+    bool aborts_in_sub; /* a function other than the entry may end the run */
+
+    /* The body being emitted. */
+    const struct jit_func *func;
+    bool batch;
+    struct jit_place pin[N_PINS];
+    uint32_t frame;       /* the frame pointer is rsp + frame */
+    uint32_t frame_sub;   /* bytes that the prologue takes off rsp */
+    uint8_t saved[6];     /* callee-saved registers, in the order of their pushes */
+    uint32_t n_saved;
+    uint32_t exit_label;
+    uint32_t abort_label[2]; /* without and with a fault */
+    bool abort_used[2];
+};
+
+extern const uint8_t jit_reg[11]; /* x86 register of each BPF register; r10: X64_NOREG */
+
+/* lower.c */
+int jit_lower(struct jit *j);
+/* Fills order, the live sets and *func (used, live_in, calls, stack). */
+void jit_analyse(struct jit *j, struct jit_func *func);
+uint16_t jit_reads(const struct jit_op *op);
+uint16_t jit_writes(const struct jit_op *op); /* clobbered ones included */
+bool jit_is_jump(const struct jit_op *op);    /* control never reaches the next operation */
+struct jit_func *jit_func_at(struct jit *j, uint32_t start);
+
+/* emit.c */
+void jit_emit_op(struct jit *j, uint32_t pc);
+unsigned jit_use(struct jit *j, unsigned reg, unsigned scratch); /* x86 register with its value */
+struct x64_mem jit_mem(struct jit *j, unsigned base, int32_t off);
+
+/* call.c */
+void jit_emit_helper(struct jit *j, uint32_t pc);
+void jit_emit_local(struct jit *j, uint32_t pc);
+void jit_emit_callx(struct jit *j, uint32_t pc);
+bool jit_is_unwind(const struct jit *j, const struct jit_op *op);
+bool jit_is_time(const struct jit *j, const struct jit_op *op); /* a call that becomes a load */
+
+/* entry.c */
+int jit_emit_program(struct jit *j, uint32_t *run, uint32_t *batch);
+unsigned jit_pin(struct jit *j, enum jit_pin pin, unsigned scratch);
+void jit_emit_exit(struct jit *j, bool last);
+/* Ends the run from any depth with r0 = 0; fault: also counts a failed check. */
+void jit_emit_abort(struct jit *j, bool fault);
+void jit_emit_abort_if(struct jit *j, enum x64_cc cc, bool fault);
+
+#endif
