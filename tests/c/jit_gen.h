@@ -102,7 +102,7 @@ static inline void put_imm64(struct code *c, unsigned dst, uint64_t v)
 
 #define MOV_I(c, dst, imm) put(c, BPF_ALU64 | BPF_MOV | BPF_K, dst, 0, 0, imm)
 #define MOV_R(c, dst, src) put(c, BPF_ALU64 | BPF_MOV | BPF_X, dst, src, 0, 0)
-#define EXIT(c) put(c, BPF_JMP | BPF_EXIT, 0, 0, 0, 0)
+#define EXIT(c)            put(c, BPF_JMP | BPF_EXIT, 0, 0, 0, 0)
 
 static inline void put_mix(struct code *c, unsigned acc, uint32_t regs)
 {
@@ -228,7 +228,7 @@ static inline void gen_memory(struct gen *g)
 
 static inline void gen_alu(struct gen *g)
 {
-    static const uint8_t ops[] = {BPF_ADD, BPF_SUB, BPF_MUL, BPF_DIV, BPF_OR,  BPF_AND, BPF_LSH,
+    static const uint8_t ops[] = {BPF_ADD, BPF_SUB, BPF_MUL, BPF_DIV, BPF_OR,  BPF_AND,  BPF_LSH,
                                   BPF_RSH, BPF_NEG, BPF_MOD, BPF_XOR, BPF_MOV, BPF_ARSH, BPF_END};
     struct rng *r = &g->r;
     unsigned op = ops[rng_below(r, sizeof(ops))];
@@ -298,7 +298,7 @@ static inline void gen_straight(struct gen *g)
 
 static inline void gen_block(struct gen *g, uint32_t n, int depth)
 {
-    static const uint8_t jumps[] = {BPF_JEQ, BPF_JNE, BPF_JGT,  BPF_JGE,  BPF_JLT, BPF_JLE,
+    static const uint8_t jumps[] = {BPF_JEQ,  BPF_JNE,  BPF_JGT,  BPF_JGE,  BPF_JLT, BPF_JLE,
                                     BPF_JSGT, BPF_JSGE, BPF_JSLT, BPF_JSLE, BPF_JSET};
     struct rng *r = &g->r;
     for (uint32_t i = 0; i < n; i++) {
@@ -407,8 +407,7 @@ static inline void gen_program(struct gen *g, uint64_t seed, uint32_t size, bool
         /* gen_memory takes the memory pointer for MEM_SIZE bytes: restrict to the stack */
         for (uint32_t i = 0; i < size / 2; i++)
             if (rng_below(&g->r, 8) == 0 && g->subs && g->n_calls < 64) {
-                g->calls[g->n_calls++] =
-                    put(&g->c, BPF_JMP | BPF_CALL, 0, OKO_PSEUDO_LOCAL, 0, 0);
+                g->calls[g->n_calls++] = put(&g->c, BPF_JMP | BPF_CALL, 0, OKO_PSEUDO_LOCAL, 0, 0);
                 for (unsigned reg = 1; reg <= 5; reg++)
                     MOV_I(&g->c, reg, gen_imm(g));
             } else {

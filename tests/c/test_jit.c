@@ -417,8 +417,7 @@ static void test_early_end(void)
                                           UINT64_MAX, &got[engine]),
                       "batch");
             CHECK(got[0] == want && got[1] == want, "deep %d form %d: %llx %llx %llx", deep, form,
-                  (unsigned long long)want, (unsigned long long)got[0],
-                  (unsigned long long)got[1]);
+                  (unsigned long long)want, (unsigned long long)got[0], (unsigned long long)got[1]);
             oko_prog_unref(prog);
             free(c.insn);
         }

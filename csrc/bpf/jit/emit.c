@@ -101,9 +101,8 @@ static void emit_div(struct jit *j, const struct jit_op *op, uint32_t pc)
     unsigned dst = jit_reg[op->dst];
     bool div = op->op == JIT_DIV, w = op->w;
     bool by_imm = op->b == JIT_NONE;
-    bool may_be_zero =
-        by_imm ? (w ? op->imm : (int32_t)op->imm) == 0
-               : !(j->prog->facts.insn[pc].flags & OKO_FACT_NONZERO);
+    bool may_be_zero = by_imm ? (w ? op->imm : (int32_t)op->imm) == 0
+                              : !(j->prog->facts.insn[pc].flags & OKO_FACT_NONZERO);
     bool save_rax = dst != RAX && (op->live & 1 << 0);
     bool save_rdx = dst != RDX && (op->live & 1 << 3);
     uint32_t zero = x64_label(a), minus = x64_label(a), end = x64_label(a);
@@ -356,8 +355,7 @@ static void emit_guard(struct jit *j, const struct jit_op *op, uint32_t pc)
         x64_alu_i(a, X64_SUB, true, R10, op->width);
         jit_emit_abort_if(j, X64_B, true);
         x64_lea(a, true, R9, jit_mem(j, op->a, op->off));
-        x64_alu_load(a, X64_SUB, true, R9,
-                     x64_at(env, (int32_t)offsetof(struct oko_env, pkt)));
+        x64_alu_load(a, X64_SUB, true, R9, x64_at(env, (int32_t)offsetof(struct oko_env, pkt)));
         x64_alu(a, X64_CMP, true, R9, R10);
         jit_emit_abort_if(j, X64_A, true);
     } else {

@@ -99,3 +99,9 @@ void oko_jit_free(struct oko_prog *prog)
     prog->jit_run = NULL;
     prog->jit_batch = NULL;
 }
+
+const uint8_t *oko_prog_code(const struct oko_prog *prog, uint32_t *size)
+{
+    *size = prog->jit ? prog->jit->size : 0;
+    return prog->jit ? prog->jit->exec.at : NULL;
+}

@@ -49,10 +49,10 @@ enum jit_opcode {
     JIT_ATOMIC, /* cc: operation; old value to dst if it fetches */
     JIT_ABS,    /* r0 = width big-endian bytes of the packet at imm (+ a) */
     JIT_JMP,
-    JIT_JCC,   /* to target if a cc b or imm */
-    JIT_LOCAL, /* call of the function at target */
+    JIT_JCC,    /* to target if a cc b or imm */
+    JIT_LOCAL,  /* call of the function at target */
     JIT_HELPER, /* call of helper imm; off: its slot for the result of a sketch, or 0 */
-    JIT_CALLX, /* call of the helper whose number is in a */
+    JIT_CALLX,  /* call of the helper whose number is in a */
     JIT_EXIT
 };
 
@@ -79,7 +79,7 @@ struct jit_func {
     uint32_t label;
     uint16_t used; /* registers that its own instructions touch */
     uint16_t live_in;
-    bool calls;    /* needs an aligned stack: calls something out of line */
+    bool calls;     /* needs an aligned stack: calls something out of line */
     uint32_t stack; /* bytes below the frame pointer that it may touch */
 };
 
@@ -88,7 +88,7 @@ enum jit_pin { PIN_ENV, PIN_META, PIN_IN, PIN_TODO, PIN_MATCH, N_PINS };
 
 struct jit_place {
     bool used;
-    uint8_t reg;   /* X64_NOREG: in the frame */
+    uint8_t reg;  /* X64_NOREG: in the frame */
     int32_t slot; /* byte offset from rsp */
 };
 
@@ -99,30 +99,30 @@ struct jit {
     uint32_t n;
     struct jit_func *funcs; /* funcs[0] is the entry */
     uint32_t n_funcs, funcs_room;
-    uint32_t *label;    /* of each pc in the body being emitted, or JIT_UNLABELLED */
-    uint32_t *order;    /* pcs of the function at hand, rising */
+    uint32_t *label; /* of each pc in the body being emitted, or JIT_UNLABELLED */
+    uint32_t *order; /* pcs of the function at hand, rising */
     uint32_t n_order;
-    uint32_t *work;     /* n slots for searches */
-    uint32_t *seen;     /* n marks: == stamp, reached from the function at hand */
+    uint32_t *work; /* n slots for searches */
+    uint32_t *seen; /* n marks: == stamp, reached from the function at hand */
     uint32_t stamp;
-    uint32_t *func_at;  /* of each pc: 1 + index of the function that starts there, or 0 */
-    uint16_t used;      /* registers used by any function */
-    bool has_local;     /* has local calls */
-    bool counts_depth;  /* local calls may recurse, or nest deeper than OKO_MAX_FRAMES */
-    bool has_calls;     /* calls anything out of line */
-    bool has_fuel;      /* counts back edges */
-    bool uses_env;      /* PIN_ENV */
-    bool uses_meta;     /* PIN_META, in the entry */
+    uint32_t *func_at; /* of each pc: 1 + index of the function that starts there, or 0 */
+    uint16_t used;     /* registers used by any function */
+    bool has_local;    /* has local calls */
+    bool counts_depth; /* local calls may recurse, or nest deeper than OKO_MAX_FRAMES */
+    bool has_calls;    /* calls anything out of line */
+    bool has_fuel;     /* counts back edges */
+    bool uses_env;     /* PIN_ENV */
+    bool uses_meta;    /* PIN_META, in the entry */
     bool stores_meta, stores_pkt; /* env->meta; env->pkt and env->len */
-    bool aborts_in_sub; /* a function other than the entry may end the run */
+    bool aborts_in_sub;           /* a function other than the entry may end the run */
 
     /* The body being emitted. */
     const struct jit_func *func;
     bool batch;
     struct jit_place pin[N_PINS];
-    uint32_t frame;       /* the frame pointer is rsp + frame */
-    uint32_t frame_sub;   /* bytes that the prologue takes off rsp */
-    uint8_t saved[6];     /* callee-saved registers, in the order of their pushes */
+    uint32_t frame;     /* the frame pointer is rsp + frame */
+    uint32_t frame_sub; /* bytes that the prologue takes off rsp */
+    uint8_t saved[6];   /* callee-saved registers, in the order of their pushes */
     uint32_t n_saved;
     uint32_t exit_label;
     uint32_t abort_label[2]; /* without and with a fault */

@@ -8,10 +8,10 @@
 #include "jit.h"
 
 static const uint8_t alu_op[16] = {
-    [BPF_ADD >> 4] = JIT_ADD, [BPF_SUB >> 4] = JIT_SUB, [BPF_MUL >> 4] = JIT_MUL,
-    [BPF_DIV >> 4] = JIT_DIV, [BPF_OR >> 4] = JIT_OR,   [BPF_AND >> 4] = JIT_AND,
-    [BPF_LSH >> 4] = JIT_LSH, [BPF_RSH >> 4] = JIT_RSH, [BPF_NEG >> 4] = JIT_NEG,
-    [BPF_MOD >> 4] = JIT_MOD, [BPF_XOR >> 4] = JIT_XOR, [BPF_MOV >> 4] = JIT_MOV,
+    [BPF_ADD >> 4] = JIT_ADD,   [BPF_SUB >> 4] = JIT_SUB,   [BPF_MUL >> 4] = JIT_MUL,
+    [BPF_DIV >> 4] = JIT_DIV,   [BPF_OR >> 4] = JIT_OR,     [BPF_AND >> 4] = JIT_AND,
+    [BPF_LSH >> 4] = JIT_LSH,   [BPF_RSH >> 4] = JIT_RSH,   [BPF_NEG >> 4] = JIT_NEG,
+    [BPF_MOD >> 4] = JIT_MOD,   [BPF_XOR >> 4] = JIT_XOR,   [BPF_MOV >> 4] = JIT_MOV,
     [BPF_ARSH >> 4] = JIT_ARSH, [BPF_END >> 4] = JIT_BSWAP,
 };
 

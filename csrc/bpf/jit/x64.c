@@ -107,8 +107,8 @@ static void fix(struct x64 *a, enum fix_kind kind, unsigned cc, uint32_t target,
 {
     if (!grow(a, &a->fixes, a->n_fixes, &a->fixes_room, sizeof(*a->fixes)))
         return;
-    a->fixes[a->n_fixes++] = (struct x64_fix){(uint32_t)a->size, target,      0,
-                                              (uint8_t)kind,     (uint8_t)cc, (uint8_t)size};
+    a->fixes[a->n_fixes++] =
+        (struct x64_fix){(uint32_t)a->size, target, 0, (uint8_t)kind, (uint8_t)cc, (uint8_t)size};
 }
 
 /* ---------------------------------------------------------------- labels and final layout */
@@ -343,8 +343,8 @@ static void opcode(struct x64 *a, unsigned op)
 
 static void rex(struct x64 *a, unsigned flags, unsigned reg, unsigned index, unsigned rm)
 {
-    unsigned r = (flags & W ? 8u : 0u) | (reg & 8 ? 4u : 0u) | (index & 8 ? 2u : 0u) |
-                 (rm & 8 ? 1u : 0u);
+    unsigned r =
+        (flags & W ? 8u : 0u) | (reg & 8 ? 4u : 0u) | (index & 8 ? 2u : 0u) | (rm & 8 ? 1u : 0u);
     /* spl, bpl, sil and dil need a REX prefix to be named. */
     bool low = ((flags & BYTE_REG) && reg >= 4) || ((flags & BYTE_RM) && rm >= 4);
     if (r || low)

@@ -53,14 +53,7 @@ static inline struct x64_mem x64_at_index(unsigned base, unsigned index, unsigne
 }
 
 /* Operations of the group 81/83 and their two-operand forms. */
-enum x64_alu {
-    X64_ADD = 0,
-    X64_OR = 1,
-    X64_AND = 4,
-    X64_SUB = 5,
-    X64_XOR = 6,
-    X64_CMP = 7
-};
+enum x64_alu { X64_ADD = 0, X64_OR = 1, X64_AND = 4, X64_SUB = 5, X64_XOR = 6, X64_CMP = 7 };
 enum x64_shift { X64_ROL = 0, X64_ROR = 1, X64_SHL = 4, X64_SHR = 5, X64_SAR = 7 };
 /* One-operand operations of the group F7. */
 enum x64_unary { X64_NOT = 2, X64_NEG = 3, X64_MUL = 4, X64_DIV = 6, X64_IDIV = 7 };
@@ -92,9 +85,9 @@ struct x64 {
     size_t n_labels, labels_room;
     const void **targets; /* distinct addresses outside the buffer that are called */
     size_t n_targets, targets_room;
-    size_t final_size;    /* after x64_relax() */
-    bool bmi1, bmi2;      /* what the CPU has */
-    int error;            /* sticky OKO_E_* */
+    size_t final_size; /* after x64_relax() */
+    bool bmi1, bmi2;   /* what the CPU has */
+    int error;         /* sticky OKO_E_* */
 };
 
 enum { X64_MAX_CODE = 1 << 26 }; /* 64 MiB: more is refused with OKO_E_LIMIT */

@@ -6,3 +6,5 @@ uint64_t ENTRY(const uint8_t *pkt, uint64_t len)
     (void)pkt;
     return len > 13;
 }
+
+BATCH(p->data, p->len)

@@ -9,3 +9,5 @@ uint64_t ENTRY(const uint8_t *pkt, uint64_t len)
         return 0;
     return udp->dst == SWAP16(53);
 }
+
+BATCH(p->data, p->len)

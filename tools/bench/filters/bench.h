@@ -5,16 +5,22 @@
 #define OKO_BENCH_H
 
 #ifdef __bpf__
-#include "../../../examples/bpf/oko_bpf.h"
+#include "oko_bpf.h"
 #define MAP(name, type_, key_, value_, entries_, hashes_)                                          \
     struct ubpf_map_def name SEC("maps") = {type_, key_, value_, entries_, hashes_}
-#define ENTRY entry
-#define LOOKUP(map, key)         bpf_map_lookup(&map, key)
-#define UPDATE(map, key, value)  bpf_map_update(&map, key, value)
-#define ADD(map, item)           bpf_map_add(&map, item)
-#define NOW(meta)                bpf_time_get_ns()
+#define ENTRY                   entry
+#define LOOKUP(map, key)        bpf_map_lookup(&map, key)
+#define UPDATE(map, key, value) bpf_map_update(&map, key, value)
+#define ADD(map, item)          bpf_map_add(&map, item)
+#define NOW(meta)               bpf_time_get_ns()
+#define FILLER(map)
+#define BATCH(...)
 #else
 #include "native.h"
+#endif
+
+#ifndef ENTRIES
+#define ENTRIES 1024
 #endif
 
 struct eth {

@@ -16,3 +16,6 @@ uint64_t ENTRY(const uint8_t *pkt, uint64_t len)
     *count += 1;
     return udp->dst == SWAP16(53);
 }
+
+FILLER(counters)
+BATCH(p->data, p->len)

@@ -1,7 +1,7 @@
 /* A hash table by 5-tuple: is the flow in it with value 1? */
 #include "bench.h"
 
-MAP(flows, 4, 16, 8, 131072, 0);
+MAP(flows, 4, 16, 8, ENTRIES, 0);
 
 uint64_t ENTRY(const uint8_t *pkt, uint64_t len)
 {
@@ -13,3 +13,6 @@ uint64_t ENTRY(const uint8_t *pkt, uint64_t len)
     uint64_t *value = LOOKUP(flows, &key);
     return value && *value == 1;
 }
+
+FILLER(flows)
+BATCH(p->data, p->len)

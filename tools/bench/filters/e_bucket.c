@@ -5,7 +5,7 @@ struct bucket {
     uint64_t last, tokens;
 };
 
-MAP(buckets, 4, 4, 16, 131072, 0);
+MAP(buckets, 4, 4, 16, ENTRIES, 0);
 
 #define RATE  1000000u /* packets a second */
 #define BURST 1000u
@@ -37,3 +37,6 @@ uint64_t ENTRY(const uint8_t *pkt, uint64_t len, const struct oko_meta *meta)
     b->tokens = tokens - 1;
     return 1;
 }
+
+FILLER(buckets)
+BATCH(p->data, p->len, p->meta)

@@ -6,7 +6,7 @@ struct conn {
     uint32_t state, packets;
 };
 
-MAP(conns, 4, 16, 8, 131072, 0);
+MAP(conns, 4, 16, 8, ENTRIES, 0);
 
 uint64_t ENTRY(const uint8_t *pkt, uint64_t len)
 {
@@ -47,3 +47,6 @@ uint64_t ENTRY(const uint8_t *pkt, uint64_t len)
         return 0;
     return 1;
 }
+
+FILLER(conns)
+BATCH(p->data, p->len)

@@ -15,3 +15,5 @@ uint64_t ENTRY(const uint8_t *pkt, uint64_t len)
     }
     return h & 1;
 }
+
+BATCH(p->data, p->len)

@@ -20,3 +20,5 @@ uint64_t ENTRY(const uint8_t *pkt, uint64_t len)
     ADD(counts, &src);
     return known && *known;
 }
+
+BATCH(p->data, p->len)
