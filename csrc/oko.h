@@ -249,6 +249,11 @@ void oko_prog_stats(const struct oko_prog *prog, struct oko_prog_stats *stats);
 /* Disassembles instruction pc of a spec (which need not be loadable) as bpftool prints it; returns
  * the length, at most size - 1. The second half of a 64-bit load prints as nothing. */
 uint32_t oko_prog_disasm(const struct oko_prog_spec *spec, uint32_t pc, char *out, uint32_t size);
+/* Whether the instruction table has this opcode byte. */
+bool oko_opcode_known(uint8_t code);
+/* Instructions that guarded loading gave a run-time check: fills at most max indices in rising
+ * order, returns how many there are. */
+uint32_t oko_prog_guards(const struct oko_prog *prog, uint32_t *insns, uint32_t max);
 /* Contents of a data section: copies at most size bytes out, returns its full size. */
 int64_t oko_prog_data_read(struct oko_prog *prog, uint32_t index, uint8_t *out, uint64_t size);
 /* The next line of the programs' log (helper printf), NUL-terminated; returns its length, 0 when

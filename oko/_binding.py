@@ -57,6 +57,9 @@ class Engine(IntEnum):
     CHECKED = 3
 
 
+NOT_FOUND = int(lib.OKO_E_NOTFOUND)
+"""Code of a MapError for an absent entry."""
+
 _GENERIC = {
     -1: "out of memory, or over the memory limit",
     -2: "malformed argument",
@@ -359,7 +362,18 @@ def disassemble(spec: ProgramSpec, insn: int) -> str:
 
 def disassemble_all(spec: ProgramSpec, insns: Sequence[int]) -> list[str]:
     """Several instructions at once."""
-    raise NotImplementedError
+    out = ffi.new("char[]", 512)
+    texts = []
+    with _Flat(spec) as flat:
+        for insn in insns:
+            lib.oko_prog_disasm(flat.spec, insn, out, 512)
+            texts.append(_string(out))
+    return texts
+
+
+def known_opcodes() -> list[int]:
+    """The opcode bytes that the instruction table has."""
+    return [code for code in range(256) if lib.oko_opcode_known(code)]
 
 
 class Program(Handle):
@@ -412,12 +426,15 @@ class Program(Handle):
     def run_batch(
         self,
         packets: Sequence[bytes],
-        meta: Meta | None = None,
+        meta: Meta | Sequence[Meta] | None = None,
         *,
         engine: Engine = Engine.BEST,
         worker: int = 0,
     ) -> list[bool]:
-        """Runs on at most 64 packets in order, through the batch entry; True means match."""
+        """Runs on at most 64 packets in order, through the batch entry; True means match.
+
+        meta: one for all packets, or one each.
+        """
         if len(packets) > BATCH:
             raise OkoError(f"a batch has at most {BATCH} packets, not {len(packets)}")
         if not packets:
@@ -448,6 +465,13 @@ class Program(Handle):
         lib.oko_prog_profile(self._prog, self._counts)
         counts = self._counts
         return lambda: list(counts)
+
+    def guards(self) -> list[int]:
+        """Instructions that guarded loading gave a run-time check."""
+        count = lib.oko_prog_guards(self._prog, ffi.NULL, 0)
+        out = ffi.new("uint32_t[]", max(1, count))
+        lib.oko_prog_guards(self._prog, out, count)
+        return [int(out[i]) for i in range(count)]
 
     def code(self) -> bytes:
         """The machine code, b"" without JIT."""
@@ -480,8 +504,10 @@ def _free_program(owned: tuple[CData, _VmBox]) -> None:
 class _Batch:
     """Packets as struct oko_prog_in[], alive as long as this object."""
 
-    def __init__(self, packets: Sequence[bytes], meta: Meta | None) -> None:
-        given = meta or Meta()
+    def __init__(self, packets: Sequence[bytes], meta: Meta | Sequence[Meta] | None) -> None:
+        metas = meta if isinstance(meta, Sequence) else [meta or Meta()] * len(packets)
+        if len(metas) != len(packets):
+            raise OkoError(f"{len(metas)} metas for {len(packets)} packets")
         self.records = ffi.new("struct oko_prog_in[]", len(packets))
         self.metas = ffi.new("struct oko_meta[]", len(packets))
         self.buffers = []
@@ -490,7 +516,7 @@ class _Batch:
                 raise OkoError(f"a packet of {len(packet)} bytes is over {MAX_PACKET}")
             buffer = ffi.from_buffer("uint8_t[]", packet)
             self.buffers.append(buffer)
-            record, out = self.records[i], self.metas[i]
+            record, out, given = self.records[i], self.metas[i], metas[i]
             record.data, record.len, record.meta = buffer, len(packet), ffi.addressof(out)
             out.rx_ns, out.tun_id, out.in_port = given.rx_ns, given.tun_id, given.in_port
             out.wire_len = given.wire_len or len(packet)

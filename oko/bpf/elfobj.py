@@ -121,7 +121,8 @@ class ElfObject:
             )
         if header["e_shentsize"] != 64:
             raise ElfError(f"malformed object: section headers of {header['e_shentsize']} bytes")
-        count, offset = self.elf.num_sections(), header["e_shoff"]
+        with _malformed("section headers"):
+            count, offset = self.elf.num_sections(), header["e_shoff"]
         if count > 65535 or offset + 64 * count > size:
             raise ElfError(
                 f"malformed object: {count} section headers at offset {offset:#x} reach beyond "
@@ -135,7 +136,9 @@ class ElfObject:
         offset, size = header["sh_offset"], header["sh_size"]
         contents = b""
         if kind not in ("SHT_NOBITS", "SHT_NULL"):
-            if offset + size > len(data):
+            if offset + size > len(data) and _is_debug(name):
+                kind, size = "SHT_NULL", 0  # as if it were not there
+            elif offset + size > len(data):
                 raise ElfError(
                     f"malformed object: section {index} ({name!r}) takes bytes {offset:#x} to "
                     f"{offset + size:#x} of a file of {len(data):#x}"
@@ -213,6 +216,12 @@ class ElfObject:
         """Made by GCC and GNU as, whose in-place addends contain the symbol's value."""
         comment = self.named(".comment")
         return comment is not None and b"GCC: (" in comment.data
+
+
+def _is_debug(name: str) -> bool:
+    """Sections that no program needs: whatever is wrong with them must not matter."""
+    base = name.removeprefix(".rela").removeprefix(".rel")
+    return base.startswith((".debug", ".eh_frame", ".BTF", ".comment", ".note", ".llvm"))
 
 
 def _shndx(value: int | str) -> int:
