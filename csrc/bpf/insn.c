@@ -457,7 +457,8 @@ static void put_lddw(struct printer *p, const struct oko_prog_spec *spec,
 {
     struct oko_insn i = insns[pc];
     uint32_t index = (uint32_t)i.imm;
-    uint32_t high = (uint32_t)insns[pc + 1].imm;
+    bool whole = spec == NULL || pc + 1 < spec->n_insns; /* cut-off programs are printed, too */
+    uint32_t high = whole ? (uint32_t)insns[pc + 1].imm : 0;
     put(p, "r%u = ", oko_insn_dst(i));
     if (oko_insn_src(i) == OKO_PSEUDO_MAP) {
         if (spec != NULL && index < spec->n_maps && spec->maps[index].name[0] != 0)
@@ -480,10 +481,10 @@ static void put_atomic(struct printer *p, struct oko_insn i)
     unsigned bits = row->width * 8u;
     uint8_t src = oko_insn_src(i);
     char r = row->is64 ? 'r' : 'w';
-    static const char *const names[] = {[BPF_ADD >> 4] = "add",
-                                        [BPF_OR >> 4] = "or",
-                                        [BPF_AND >> 4] = "and",
-                                        [BPF_XOR >> 4] = "xor"};
+    static const char *const names[16] = {[BPF_ADD >> 4] = "add",
+                                          [BPF_OR >> 4] = "or",
+                                          [BPF_AND >> 4] = "and",
+                                          [BPF_XOR >> 4] = "xor"};
     if (i.imm == (int32_t)BPF_CMPXCHG) {
         put(p, "%c0 = cmpxchg_%u", r, bits);
         put_address(p, oko_insn_dst(i), i.off);
@@ -496,6 +497,8 @@ static void put_atomic(struct printer *p, struct oko_insn i)
         put(p, ", %c%u)", r, src);
     } else if ((i.imm & BPF_FETCH) != 0) {
         const char *name = names[(i.imm & 0xf0) >> 4];
+        if (name == NULL) /* programs that are refused are printed, too */
+            name = "?";
         put(p, "%c%u = atomic_fetch_%s((u%u *)", r, src, name, bits);
         put_address(p, oko_insn_dst(i), i.off);
         put(p, ", %c%u)", r, src);
