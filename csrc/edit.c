@@ -184,7 +184,7 @@ static const uint8_t all_ones[16] = {255, 255, 255, 255, 255, 255, 255, 255,
 
 static int set_small(struct oko_pkt *pkt, struct oko_key *key, uint32_t field, uint8_t v)
 {
-    uint8_t value[16] = {[15] = v};
+    uint8_t value[16] = {v};
     return oko_edit_set_field(pkt, key, field, value, all_ones);
 }
 

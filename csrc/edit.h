@@ -14,6 +14,9 @@
 
 #include "parse.h"
 
+/* value and mask as in struct oko_match_field: the field's size bytes come first. OKO_E_UNSUP: the
+ * field cannot be written (structure: eth_type, ip_proto, mpls_bos, ip_frag, ipv6_exthdr,
+ * tcp_flags, in_phy_port). */
 int oko_edit_set_field(struct oko_pkt *pkt, struct oko_key *key, uint32_t field,
                        const uint8_t value[16], const uint8_t mask[16]);
 /* Copies n_bits from src_field[src_ofs..] to dst_field[dst_ofs..] (NXAST_REG_MOVE). */

@@ -415,8 +415,7 @@ int oko_edit_set_field(struct oko_pkt *pkt, struct oko_key *key, uint32_t field,
     uint8_t *in_key = (uint8_t *)key + f->offset;
     uint8_t v[16];
     for (uint32_t i = 0; i < f->size; i++) {
-        uint8_t m = mask[16 - f->size + i];
-        v[i] = (uint8_t)((in_key[i] & ~m) | (value[16 - f->size + i] & m));
+        v[i] = (uint8_t)((in_key[i] & ~mask[i]) | (value[i] & mask[i]));
     }
     if (f->bits % 8)
         v[0] &= (uint8_t)((1u << f->bits % 8) - 1);
@@ -479,5 +478,7 @@ int oko_edit_move(struct oko_pkt *pkt, struct oko_key *key, uint32_t n_bits, uin
         if (get_bit(bits, 16, i))
             set_bit(value, dst_ofs + i);
     }
+    memmove(value, value + 16 - dst->size, dst->size);
+    memmove(mask, mask + 16 - dst->size, dst->size);
     return oko_edit_set_field(pkt, key, dst_field, value, mask);
 }
