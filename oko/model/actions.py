@@ -99,7 +99,7 @@ class SetField:
 
 @dataclass(frozen=True, slots=True)
 class SetTransport:
-    """mod_tp_src, mod_tp_dst without a protocol matched: the port of TCP, UDP or SCTP."""
+    """mod_tp_src, mod_tp_dst: the port of TCP, UDP or SCTP, whichever the packet has."""
 
     destination: bool
     port: int
@@ -300,7 +300,7 @@ Action: TypeAlias = (
 )  # fmt: skip
 
 ACTION_SET_TYPES: tuple[type, ...] = (
-    Output, OutputTrunc, ToGroup, SetQueue, SetField, SetTransport, Move,
+    Output, ToGroup, SetQueue, SetField, SetTransport, Move,
     PushVlan, PopVlan, PushMpls, PopMpls, PushPbb, PopPbb,
     SetMplsTtl, DecMplsTtl, SetTtl, DecTtl, CopyTtlOut, CopyTtlIn, Resubmit,
 )  # fmt: skip

@@ -27,15 +27,11 @@ from oko.model.fields import (
     IN_PORT_16,
     IP_DSCP,
     IP_ECN,
-    IP_PROTO,
     NW_TOS,
     PORT_ANY,
     PORT_CONTROLLER,
     PORT_IN_PORT,
     PORT_NAMES,
-    PROTO_SCTP,
-    PROTO_TCP,
-    PROTO_UDP,
     VLAN_PRESENT,
     VLAN_TCI,
     VLAN_VID,
@@ -213,7 +209,7 @@ class ActionParser:
             sub = parse_subfield(value)
             self._check_readable(sub, value)
             if sub.n_bits > 64:
-                sub = Subfield(sub.field, sub.ofs, 32)
+                value.fail("a port number has at most 64 bits", "like output:xxreg0[0..31]")
             return [act.OutputReg(sub)]
         return [self._output(value)]
 
@@ -414,11 +410,6 @@ class ActionParser:
     def mod_tp(self, item: Item) -> list[Action]:
         port = number(item.required("a port"), 16, "port")
         destination = item.name == "mod_tp_dst"
-        proto = None if self.known is None else self.known.get(IP_PROTO)
-        words = {PROTO_TCP: "tcp", PROTO_UDP: "udp", PROTO_SCTP: "sctp"}
-        if proto is not None and proto[1] == 0xFF and proto[0] in words:
-            target = field(f"{words[proto[0]]}_{'dst' if destination else 'src'}")
-            return [_set(target, port, 0xFFFF)]
         return [act.SetTransport(destination, port)]
 
     def mod_vlan_vid(self, item: Item) -> list[Action]:
@@ -771,7 +762,7 @@ def format_instructions(instructions: Instructions) -> str:
         words.append(f"write_actions({format_actions(instructions.write)})")
     if instructions.metadata is not None:
         value, mask = instructions.metadata
-        shown = f"{value:#x}"
+        shown = f"{value:#x}" if value else "0"
         words.append(f"write_metadata:{shown}" + ("" if mask == (1 << 64) - 1 else f"/{mask:#x}"))
     if instructions.goto is not None:
         words.append(f"goto_table:{instructions.goto}")

@@ -1,0 +1,453 @@
+"""Random flows, groups, meters and packets, out of small pools so that they meet.
+
+Everything draws from a random.Random: a seeded one in loops over many cases, one from hypothesis
+(st.randoms) where a failing case should be shrunk.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+
+from oko.model import actions as act
+from oko.model import fields as f
+from oko.model.actions import Action, Subfield
+from oko.model.fields import Field, field
+from oko.model.flow import Bucket, DropBand, DscpBand, Flow, Group, Instructions, Match, Meter
+
+PORTS = (1, 2, 3, 4)
+MACS = (0x020000000001, 0x020000000002, 0x0200000000FF, 0x01005E000001, 0xFFFFFFFFFFFF)
+IPV4 = (0x0A000001, 0x0A000002, 0x0A000103, 0x0A010001, 0xC0A80001)
+LINK_LOCAL = 0xFE80 << 112
+IPV6 = (
+    LINK_LOCAL | 1,
+    LINK_LOCAL | 2,
+    LINK_LOCAL | 0x10001,
+    (0x20010DB8 << 96) | 1,
+    (0xFF02 << 112) | 1,
+)
+PORT_NUMBERS = (53, 80, 81, 443, 1024, 40000)
+VIDS = (1, 5, 100)
+LABELS = (16, 17, 1000)
+
+Known = dict[Field, tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What may occur."""
+
+    tables: int = 4
+    programs: tuple[int, ...] = ()
+    groups: tuple[int, ...] = ()
+    meters: tuple[int, ...] = ()
+    timeouts: bool = True
+    learn: bool = True
+    normal: bool = True
+    resubmit: bool = True
+    text_only: bool = False  # also what only the grammar knows (truncation, send_maps...)
+
+
+def chance(rng: Random, percent: int) -> bool:
+    return rng.randrange(100) < percent
+
+
+def value_of(rng: Random, fd: Field) -> int:
+    """A value of a field, mostly out of the pools."""
+    if fd.format == "port":
+        return rng.choice(PORTS)
+    if fd.format == "mac":
+        return rng.choice(MACS)
+    if fd.format == "ipv4":
+        return rng.choice(IPV4)
+    if fd.format == "ipv6":
+        return rng.choice(IPV6)
+    name = fd.name
+    if name in ("tcp_src", "tcp_dst", "udp_src", "udp_dst", "sctp_src", "sctp_dst"):
+        return rng.choice(PORT_NUMBERS)
+    if name == "mpls_label":
+        return rng.choice(LABELS)
+    if name == "ip_frag":
+        return rng.choice((0, 1, 3))
+    if name == "arp_op":
+        return rng.choice((1, 2))
+    if name in ("nw_ttl", "mpls_ttl"):
+        return rng.choice((0, 1, 2, 64, 255))
+    if name == "icmp_type":
+        return rng.choice((0, 3, 8))
+    if name == "icmpv6_type":
+        return rng.choice((128, 129, 135, 136))
+    if name in ("icmp_code", "icmpv6_code"):
+        return rng.choice((0, 0, 1))
+    return rng.choice((0, 1, 2, fd.all_ones, rng.getrandbits(fd.bits)))
+
+
+def mask_of(rng: Random, fd: Field) -> int:
+    """A mask that a match on the field may have."""
+    if not fd.maskable or chance(rng, 60):
+        return fd.all_ones
+    if fd.format in ("ipv4", "ipv6") and chance(rng, 70):
+        prefix = rng.choice((8, 16, 24, 30, 31, 64, 112))
+        return fd.all_ones ^ (fd.all_ones >> min(prefix, fd.bits))
+    return rng.getrandbits(fd.bits) or 1
+
+
+_PROTOCOLS: tuple[tuple[int, int | None, tuple[str, ...]], ...] = (
+    (f.ETH_TYPE_IP, None, ("ipv4_src", "ipv4_dst", "ip_dscp", "ip_ecn", "nw_ttl", "ip_frag")),
+    (f.ETH_TYPE_IP, 6, ("ipv4_src", "ipv4_dst", "tcp_src", "tcp_dst", "tcp_flags", "ip_frag")),
+    (f.ETH_TYPE_IP, 17, ("ipv4_src", "udp_src", "udp_dst")),
+    (f.ETH_TYPE_IP, 132, ("ipv4_dst", "sctp_src", "sctp_dst")),
+    (f.ETH_TYPE_IP, 1, ("ipv4_src", "icmp_type", "icmp_code")),
+    (f.ETH_TYPE_IPV6, None, ("ipv6_src", "ipv6_dst", "ipv6_label", "ip_dscp", "nw_ttl",
+                             "ip_frag", "ipv6_exthdr")),
+    (f.ETH_TYPE_IPV6, 6, ("ipv6_src", "tcp_src", "tcp_dst")),
+    (f.ETH_TYPE_IPV6, 17, ("ipv6_dst", "udp_dst")),
+    (f.ETH_TYPE_IPV6, 58, ("ipv6_src", "icmpv6_type", "icmpv6_code")),
+    (f.ETH_TYPE_ARP, None, ("arp_op", "arp_spa", "arp_tpa", "arp_sha", "arp_tha")),
+    (f.ETH_TYPE_MPLS, None, ("mpls_label", "mpls_tc", "mpls_bos", "mpls_ttl")),
+    (f.ETH_TYPE_PBB, None, ("pbb_isid", "pbb_uca")),
+    (0x1234, None, ()),
+)  # fmt: skip
+_ANYWHERE = (
+    "in_port", "eth_src", "eth_dst", "vlan_vid", "metadata", "tun_id", "pkt_mark",
+    "reg0", "reg1", "reg7", "reg15",
+)  # fmt: skip
+
+
+def match_known(rng: Random) -> Known:
+    """The fields of a random match, prerequisites included."""
+    known: Known = {}
+
+    def add(name: str) -> None:
+        fd = field(name)
+        known[fd] = (value_of(rng, fd), mask_of(rng, fd))
+
+    if chance(rng, 75):
+        eth_type, proto, choices = rng.choice(_PROTOCOLS)
+        known[f.ETH_TYPE] = (eth_type, 0xFFFF)
+        if proto is not None:
+            known[f.IP_PROTO] = (proto, 0xFF)
+        for name in choices:
+            if chance(rng, 30):
+                add(name)
+        nd = known.get(field("icmpv6_type"))
+        if nd is not None and nd[0] in (135, 136) and chance(rng, 60):
+            add(rng.choice(("nd_target", "nd_sll" if nd[0] == 135 else "nd_tll")))
+    for name in _ANYWHERE:
+        if chance(rng, 8 if name != "in_port" else 25):
+            add(name)
+    vlan = known.get(f.VLAN_VID)
+    if vlan is not None:
+        tagged = (f.VLAN_PRESENT | rng.choice(VIDS), 0x1FFF)
+        known[f.VLAN_VID] = rng.choice((tagged, tagged, (0, 0x1FFF), (0x1000, 0x1000), vlan))
+        value, mask = known[f.VLAN_VID]
+        if value & mask & f.VLAN_PRESENT and chance(rng, 50):
+            add("vlan_pcp")
+    if chance(rng, 4):
+        known[field(rng.choice(("xreg0", "xreg7", "xxreg0")))] = (
+            rng.getrandbits(128) & 3,
+            rng.choice((3, 0xFFFFFFFF)),
+        )
+    return known
+
+
+def actions_of(rng: Random, state: Known, options: Options, depth: int = 0) -> list[Action]:
+    """A random action list for packets of which `state` is known; updates it."""
+    has_ip = state.get(f.ETH_TYPE, (0, 0))[0] in (f.ETH_TYPE_IP, f.ETH_TYPE_IPV6)
+    choices = ["output"] * 6 + ["set", "set", "reg", "reg", "move", "vlan", "vlan", "mod", "group",
+               "ttl", "mpls", "clone", "stack", "queue", "note"]  # fmt: skip
+    if options.learn and depth == 0:
+        choices += ["learn", "learn"]
+    if options.resubmit:
+        choices += ["resubmit", "resubmit"]
+    if options.text_only:
+        choices += ["text"] * 3
+    result: list[Action] = []
+    for _ in range(rng.choice((0, 1, 1, 2, 2, 3, 4))):
+        kind = rng.choice(choices)
+        if kind == "output":
+            result.append(_output(rng, options))
+        elif kind == "set":
+            result += _set_field(rng, state)
+        elif kind == "reg":
+            fd = field(rng.choice(("reg0", "reg1", "reg7", "metadata", "xreg0", "xxreg0", "tun_id",
+                                   "pkt_mark", "eth_src", "eth_dst")))  # fmt: skip
+            mask = mask_of(rng, fd)
+            result.append(act.SetField(fd, value_of(rng, fd) & mask, mask))
+        elif kind == "move":
+            result.append(_move(rng))
+        elif kind == "vlan":
+            result.append(_vlan(rng, state))
+        elif kind == "mod":
+            result.append(_mod(rng))
+        elif kind == "group" and options.groups:
+            result.append(act.ToGroup(rng.choice(options.groups)))
+        elif kind == "ttl" and (has_ip or chance(rng, 30)):
+            result.append(
+                rng.choice((act.DecTtl(), act.SetTtl(rng.choice((1, 2, 9))), act.CopyTtlOut()))
+            )
+        elif kind == "mpls" and chance(rng, 50):
+            result += _mpls(rng, state)
+        elif kind == "clone" and depth < 2:
+            result.append(act.Clone(tuple(actions_of(rng, dict(state), options, depth + 1))))
+        elif kind == "stack":
+            result.append(act.PushBits(_register(rng, 16)))
+            if chance(rng, 70):
+                result.append(act.PopBits(_register(rng, 16)))
+        elif kind == "queue":
+            result.append(rng.choice((act.SetQueue(rng.randrange(4)), act.PopQueue())))
+        elif kind == "note":
+            result.append(act.Note(bytes(6)) if chance(rng, 80) else act.Exit())
+        elif kind == "learn":
+            result.append(learn_of(rng, state, options))
+        elif kind == "resubmit":
+            table = rng.choice((act.TABLE_CURRENT, *range(options.tables)))
+            port = f.PORT_IN_PORT if chance(rng, 80) else rng.choice(PORTS)
+            if table != act.TABLE_CURRENT or port != f.PORT_IN_PORT:
+                result.append(act.Resubmit(port, table))
+        elif kind == "text":
+            action = _text_only(rng)
+            if isinstance(action, (act.PushPbb, act.PopPbb)):
+                _forget(state)
+            result.append(action)
+    return result
+
+
+def _output(rng: Random, options: Options) -> Action:
+    special = (f.PORT_ALL, f.PORT_FLOOD, f.PORT_IN_PORT, f.PORT_CONTROLLER)
+    if chance(rng, 75):
+        return act.Output(rng.choice(PORTS))
+    if options.normal and chance(rng, 25):
+        return act.Output(f.PORT_NORMAL)
+    if chance(rng, 15):
+        return act.OutputReg(_register(rng, 16))
+    if chance(rng, 10):
+        return act.OutputTrunc(rng.choice(PORTS), rng.choice((14, 20, 60)))
+    if chance(rng, 10):
+        return act.Controller(rng.choice((0, 20, 65535)), rng.choice((0, 2)), rng.randrange(3))
+    port = rng.choice(special)
+    return act.Output(port, rng.choice((0, 64, 65535)) if port == f.PORT_CONTROLLER else 0)
+
+
+def _register(rng: Random, n_bits: int) -> Subfield:
+    return Subfield(field(rng.choice(("reg0", "reg1", "reg7"))), rng.randrange(17), n_bits)
+
+
+def settable(state: Known) -> list[Field]:
+    """Packet fields that set_field may write, given what is known."""
+    from oko.text.match import unmet
+
+    return [
+        fd
+        for fd in f.FIELDS
+        if fd.writable and fd.prereqs and fd is not f.VLAN_PCP and unmet(fd, state) is None
+    ]
+
+
+def _set_field(rng: Random, state: Known) -> list[Action]:
+    choices = settable(state)
+    if not choices:
+        return []
+    fd = rng.choice(choices)
+    mask = mask_of(rng, fd)
+    return [act.SetField(fd, value_of(rng, fd) & mask, mask)]
+
+
+def _move(rng: Random) -> act.Move:
+    n_bits = rng.choice((1, 8, 16))
+    places = [
+        Subfield(field("reg0"), 3, n_bits),
+        Subfield(field("reg7"), 0, n_bits),
+        Subfield(field("xreg1"), 20, n_bits),
+        Subfield(field("metadata"), 30, n_bits),
+        Subfield(field("eth_src"), 8, n_bits),
+        Subfield(field("eth_dst"), 5, n_bits),
+    ]
+    if n_bits == 8:
+        places.append(Subfield(f.VLAN_TCI, 1, 8))
+    source, target = rng.choice(places), rng.choice(places)
+    if chance(rng, 20) and n_bits == 16:
+        source = Subfield(f.VLAN_TCI, 0, 16)
+    if chance(rng, 20) and n_bits == 16:
+        source = Subfield(f.IN_PORT_16, 0, 16)
+    return act.Move(source, target)
+
+
+def _vlan(rng: Random, state: Known) -> Action:
+    kind = rng.randrange(5)
+    if kind == 0:
+        state[f.VLAN_VID] = (f.VLAN_PRESENT, 0x1FFF)
+        return act.PushVlan(rng.choice((0x8100, 0x88A8)))
+    if kind == 1:
+        state.pop(f.VLAN_VID, None)
+        return act.PopVlan()
+    state[f.VLAN_VID] = (f.VLAN_PRESENT, f.VLAN_PRESENT)
+    if kind == 2:
+        return act.SetField(f.VLAN_TCI, 0x1000 | rng.choice(VIDS), 0x1FFF)
+    if kind == 3:
+        return act.SetField(f.VLAN_TCI, 0x1000 | rng.randrange(8) << 13, 0xF000)
+    state.pop(f.VLAN_VID)
+    mask = rng.getrandbits(16) or 1
+    return act.SetField(f.VLAN_TCI, rng.getrandbits(16) & mask, mask)
+
+
+def _mod(rng: Random) -> Action:
+    """OpenFlow 1.0's actions, allowed on any packet."""
+    kind = rng.randrange(4)
+    if kind == 0:
+        return act.SetTransport(chance(rng, 50), rng.choice(PORT_NUMBERS))
+    if kind == 1:
+        side = field(rng.choice(("ipv4_src", "ipv4_dst")))
+        return act.SetField(side, rng.choice(IPV4), side.all_ones)
+    if kind == 2:
+        return act.SetField(f.IP_DSCP, rng.randrange(64), 0x3F)
+    return act.SetField(f.IP_ECN, rng.randrange(4), 3)
+
+
+def _forget(state: Known) -> None:
+    """The Ethernet type changes: what was known of the headers below is void."""
+    for known in list(state):
+        if known.prereqs and known is not f.VLAN_PCP:
+            del state[known]
+    state.pop(f.ETH_TYPE, None)
+
+
+def _mpls(rng: Random, state: Known) -> list[Action]:
+    """A label on or off; nothing is known of the packet below afterwards."""
+    eth_type = state.get(f.ETH_TYPE, (0, 0))[0]
+    _forget(state)
+    if eth_type == f.ETH_TYPE_MPLS and chance(rng, 60):
+        under = rng.choice((f.ETH_TYPE_IP, f.ETH_TYPE_IPV6, f.ETH_TYPE_MPLS))
+        state[f.ETH_TYPE] = (under, 0xFFFF)
+        return [act.PopMpls(under)]
+    state[f.ETH_TYPE] = (f.ETH_TYPE_MPLS, 0xFFFF)
+    label = act.SetField(field("mpls_label"), rng.choice(LABELS), 0xFFFFF)
+    return [act.PushMpls(f.ETH_TYPE_MPLS), label]
+
+
+def learn_of(rng: Random, known: Known, options: Options) -> act.Learn:
+    """A learn action whose source fields the packet has."""
+    specs: list[act.LearnSpec] = []
+    mac = Subfield(field("eth_src"), 0, 48)
+    kind = rng.randrange(3)
+    if kind == 0:
+        specs.append(act.LearnMatch(Subfield(field("eth_dst"), 0, 48), mac))
+        specs.append(act.LearnOutput(Subfield(f.IN_PORT_16, 0, 16)))
+    elif kind == 1:
+        tci = Subfield(f.VLAN_TCI, 0, 12)
+        specs.append(act.LearnMatch(tci, tci))
+        specs.append(act.LearnMatch(Subfield(field("eth_src"), 0, 48), mac))
+        specs.append(act.LearnLoad(Subfield(field("reg0"), 0, 16), Subfield(f.IN_PORT_16, 0, 16)))
+    else:
+        specs.append(act.LearnMatch(Subfield(f.ETH_TYPE, 0, 16), f.ETH_TYPE_IP))
+        if known.get(f.ETH_TYPE) == (f.ETH_TYPE_IP, 0xFFFF):
+            specs.append(
+                act.LearnMatch(
+                    Subfield(field("ipv4_dst"), 0, 32), Subfield(field("ipv4_src"), 0, 32)
+                )
+            )
+        specs.append(act.LearnLoad(Subfield(field("reg1"), 4, 8), rng.randrange(256)))
+        specs.append(act.LearnOutput(Subfield(field("reg7"), 0, 16)))
+    return act.Learn(
+        specs=tuple(specs),
+        table=rng.randrange(options.tables),
+        priority=rng.choice((1, 100, 32768)),
+        idle_timeout=rng.choice((0, 0, 2)) if options.timeouts else 0,
+        hard_timeout=rng.choice((0, 0, 3)) if options.timeouts else 0,
+        cookie=rng.randrange(3),
+        send_flow_rem=chance(rng, 20),
+        limit=rng.choice((0, 0, 0, 2)),
+    )
+
+
+def _text_only(rng: Random) -> Action:
+    return rng.choice((
+        act.FinTimeout(rng.randrange(3), rng.randrange(1, 5)),
+        act.DecTtl((1, 2)),
+        act.SendMaps(rng.randrange(1, 4), (0,) * rng.randrange(2), rng.choice((1000, 250))),
+        act.PushPbb(f.ETH_TYPE_PBB),
+        act.PopPbb(),
+        act.CopyTtlIn(),
+        act.SetMplsTtl(7),
+        act.DecMplsTtl(),
+        act.Controller(100, 2, 5),
+        act.OutputTrunc(3, 100),
+        act.OutputReg(Subfield(field("reg3"), 0, 16)),
+    ))  # fmt: skip
+
+
+def flow_of(rng: Random, options: Options) -> Flow:
+    """A random flow."""
+    known = match_known(rng)
+    table = rng.randrange(options.tables)
+    meter = rng.choice(options.meters) if options.meters and chance(rng, 15) else 0
+    match = Match.of(known)
+    apply = tuple(actions_of(rng, known, options))
+    write: tuple[Action, ...] = ()
+    if chance(rng, 20):
+        write = tuple(
+            a
+            for a in actions_of(rng, known, options, depth=2)
+            if isinstance(a, act.ACTION_SET_TYPES) and not isinstance(a, act.Resubmit)
+        )
+    goto = None
+    if table + 1 < options.tables and chance(rng, 40):
+        goto = rng.randrange(table + 1, options.tables)
+    metadata = None
+    if chance(rng, 15):
+        mask = rng.choice((3, (1 << 64) - 1))
+        metadata = (rng.randrange(4) & mask, mask)
+    timeouts = options.timeouts and chance(rng, 20)
+    return Flow(
+        table=table,
+        priority=rng.choice((0, 1, 10, 10, 100, 32768, 65535)),
+        match=match,
+        filter_prog=rng.choice(options.programs) if options.programs and chance(rng, 35) else 0,
+        instructions=Instructions(
+            meter=meter,
+            apply=apply,
+            clear=chance(rng, 5),
+            write=write,
+            metadata=metadata,
+            goto=goto,
+        ),
+        cookie=rng.randrange(4),
+        idle_timeout=rng.choice((0, 1, 3)) if timeouts else 0,
+        hard_timeout=rng.choice((0, 2, 5)) if timeouts else 0,
+        flags=1 if chance(rng, 25) else 0,
+    )
+
+
+def group_of(rng: Random, number: int, options: Options) -> Group:
+    """A random group; it may refer to groups of a higher number only."""
+    kind = rng.randrange(4)
+    inner = Options(
+        tables=options.tables,
+        groups=tuple(g for g in options.groups if g > number),
+        learn=False,
+        resubmit=False,
+        normal=False,
+    )
+    buckets = []
+    for _ in range(1 if kind == 2 else rng.randrange(1, 4)):
+        actions = tuple(
+            a for a in actions_of(rng, {}, inner, depth=2) if isinstance(a, act.ACTION_SET_TYPES)
+        )
+        buckets.append(
+            Bucket(
+                actions or (act.Output(rng.choice(PORTS)),),
+                weight=rng.choice((0, 1, 1, 5)) if kind == 1 else 0,
+                watch_port=rng.choice(PORTS) if kind == 3 else f.PORT_ANY,
+            )
+        )
+    return Group(number, kind, tuple(buckets))
+
+
+def meter_of(rng: Random, number: int) -> Meter:
+    """A random meter with low rates, so that bands act."""
+    pktps = chance(rng, 60)
+    band = rng.choice((
+        DropBand(rng.choice((1, 2, 5)), rng.choice((1, 3))),
+        DscpBand(rng.choice((1, 4)), 2, 1),
+    ))  # fmt: skip
+    return Meter(number, pktps=pktps, burst=True, stats=True, bands=(band,))
