@@ -160,9 +160,13 @@ class ElfObject:
         return next((s for s in self.sections if s.name == name), None)
 
     @cached_property
+    def _symtab(self) -> Section | None:
+        return next((s for s in self.sections if s.type == "SHT_SYMTAB"), None)
+
+    @cached_property
     def symbols(self) -> list[Symbol]:
         """The symbol table, [] when there is none. Values are checked where they are used."""
-        table = next((s for s in self.sections if s.type == "SHT_SYMTAB"), None)
+        table = self._symtab
         if table is None:
             return []
         with _malformed(f"symbol table {table.name!r}"):
@@ -196,6 +200,11 @@ class ElfObject:
         table = self.elf.get_section(section.number)
         if not isinstance(table, RelocationSection) or table["sh_size"] % table["sh_entsize"]:
             raise ElfError(f"malformed object: entries of relocation section {section.name!r}")
+        if self.sections[section.link : section.link + 1] != [self._symtab]:
+            raise ElfError(
+                f"malformed object: relocation section {section.name!r} refers to symbol table "
+                f"{section.link}, which is not one"
+            )
         for number, entry in enumerate(table.iter_relocations()):
             offset, index = entry["r_offset"], entry["r_info_sym"]
             if offset >= target.size:
