@@ -8,6 +8,7 @@ together do not go unnoticed.
 
 from __future__ import annotations
 
+import platform
 import random
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -17,9 +18,10 @@ from filter_cases import FILTERS, NAMES, OWN_TRACES, Frame, read_capture
 from filter_frames import FOREIGN_TAGS, OPTIONS, STIMULI, TAGS, wrapped
 from filter_models import MODELS, Contents, Model, u32
 
-from oko.filters import Engine, FilterProgram, Map, Meta, features
+from oko.filters import Engine, FilterProgram, Map, Meta
 
-ENGINES = [Engine.INTERP] + ([Engine.JIT] if "jit" in features() else [])
+HAS_JIT = platform.machine() in ("x86_64", "AMD64")
+ENGINES = [Engine.INTERP, Engine.JIT] if HAS_JIT else [Engine.INTERP]
 BLOOM, COUNT_MIN, ARRAY, WORKER_ARRAY = 2, 3, 1, 7
 
 CONFIGS: dict[str, dict[str, Contents]] = {
