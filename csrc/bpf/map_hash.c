@@ -11,11 +11,7 @@
 
 #include <stdlib.h>
 
-enum {
-    ENTRIES_PER_BUCKET = 2, /* at most, on average: half of the window */
-    SPARE = 256,            /* pool entries beyond max_entries, for retired ones */
-    SPARE_PER_WORKER = 64
-};
+enum { ENTRIES_PER_BUCKET = 2 }; /* at most, on average: half of the window */
 
 static struct oko_map_hash *table_of(struct oko_map *map)
 {
@@ -28,7 +24,7 @@ struct geometry {
     uint32_t key_words, value_words; /* value_words: in the slot */
     uint32_t slot_size, bucket_size, extra_size, n_pool;
     uint64_t n_buckets, value_stride, worker_stride;
-    uint64_t sizes[3]; /* buckets, pool, values */
+    uint64_t buckets_size, values_size;
 };
 
 static struct geometry geometry_of(const struct oko_map_spec *spec, uint32_t n_workers)
@@ -45,15 +41,14 @@ static struct geometry geometry_of(const struct oko_map_spec *spec, uint32_t n_w
     g.n_buckets =
         oko_pow2_at_least((spec->max_entries + ENTRIES_PER_BUCKET - 1) / ENTRIES_PER_BUCKET);
     g.extra_size = (uint32_t)sizeof(struct oko_hash_extra) + g.slot_size;
-    g.n_pool = spec->max_entries + SPARE + SPARE_PER_WORKER * n_workers;
-    g.sizes[0] = oko_size_mul(g.n_buckets, g.bucket_size);
-    g.sizes[1] = oko_size_mul(g.n_pool, g.extra_size);
+    g.n_pool = oko_pool_n_entries(spec->max_entries, n_workers);
+    g.buckets_size = oko_size_mul(g.n_buckets, g.bucket_size);
     if (per_worker) {
         g.value_stride = oko_round_up(spec->value_size, 8);
         uint64_t n_slots = g.n_buckets * OKO_HASH_WINDOW + g.n_pool;
         uint64_t values = oko_size_mul(n_slots, g.value_stride);
         g.worker_stride = values > UINT64_MAX / 2 ? values : oko_round_up(values, OKO_CACHE_LINE);
-        g.sizes[2] = oko_size_mul(g.worker_stride, n_workers);
+        g.values_size = oko_size_mul(g.worker_stride, n_workers);
     }
     return g;
 }
@@ -61,7 +56,8 @@ static struct geometry geometry_of(const struct oko_map_spec *spec, uint32_t n_w
 uint64_t oko_map_hash_footprint(const struct oko_map_spec *spec, uint32_t n_workers)
 {
     struct geometry g = geometry_of(spec, n_workers);
-    uint64_t size = oko_size_add(g.sizes[0], oko_size_add(g.sizes[1], g.sizes[2]));
+    uint64_t size = oko_size_add(g.buckets_size, g.values_size);
+    size = oko_size_add(size, oko_pool_size(g.n_pool, g.extra_size));
     if (spec->type == OKO_MAP_LRU_HASH) /* place -> slot number, free places, referenced bits */
         size = oko_size_add(size, oko_size_mul(spec->max_entries, 8 + 4 + 1));
     return oko_size_add(size, sizeof(struct oko_map_hash));
@@ -93,9 +89,9 @@ static uint8_t *lane_slot(const struct oko_map_hash *table, struct oko_hash_buck
     return (uint8_t *)(bucket + 1) + lane * table->slot_size;
 }
 
-static struct oko_hash_extra *extra_at(const struct oko_map_hash *table, uint32_t index)
+static struct oko_hash_extra *extra_at(const struct oko_map_hash *table, uint32_t link)
 {
-    return (struct oko_hash_extra *)(table->pool + (uint64_t)index * table->extra_size);
+    return oko_pool_at(&table->pool, link);
 }
 
 uint8_t *oko_hash_slot(const struct oko_map_hash *table, uint64_t number)
@@ -103,7 +99,7 @@ uint8_t *oko_hash_slot(const struct oko_map_hash *table, uint64_t number)
     if (number < n_windows(table))
         return lane_slot(table, bucket_at(table, number / OKO_HASH_WINDOW),
                          number % OKO_HASH_WINDOW);
-    return (uint8_t *)(extra_at(table, (uint32_t)(number - n_windows(table))) + 1);
+    return (uint8_t *)(extra_at(table, (uint32_t)(number - n_windows(table)) + 1) + 1);
 }
 
 uint64_t *oko_hash_value(const struct oko_map_hash *table, struct oko_hash_at at, uint32_t worker)
@@ -128,12 +124,12 @@ int oko_hash_create(struct oko_vm *vm, const struct oko_map_spec *spec, struct o
     struct oko_map_hash *table = oko_alloc(sizeof(*table));
     if (table == NULL)
         return oko_err(error, OKO_E_NOMEM, "map %.63s: out of memory", spec->name);
-    memcpy(table->sizes, g.sizes, sizeof(g.sizes));
-    table->buckets = oko_alloc(g.sizes[0]);
-    table->pool = oko_alloc(g.sizes[1]);
-    table->values = g.sizes[2] != 0 ? oko_alloc(g.sizes[2]) : NULL;
-    if (table->buckets == NULL || table->pool == NULL ||
-        (g.sizes[2] != 0 && table->values == NULL)) {
+    table->buckets_size = g.buckets_size;
+    table->values_size = g.values_size;
+    table->buckets = oko_alloc(g.buckets_size);
+    table->values = g.values_size != 0 ? oko_alloc(g.values_size) : NULL;
+    int status = oko_pool_init(&table->pool, vm->qsbr, g.n_pool, g.extra_size);
+    if (table->buckets == NULL || status != 0 || (g.values_size != 0 && table->values == NULL)) {
         oko_hash_destroy(&table->map);
         return oko_err(error, OKO_E_NOMEM, "map %.63s: out of memory", spec->name);
     }
@@ -147,8 +143,6 @@ int oko_hash_create(struct oko_vm *vm, const struct oko_map_spec *spec, struct o
     table->hash = vm->hash_key;
     table->value_stride = g.value_stride;
     table->worker_stride = g.worker_stride;
-    table->extra_size = g.extra_size;
-    table->n_pool = g.n_pool;
     *map = &table->map;
     return 0;
 }
@@ -156,9 +150,9 @@ int oko_hash_create(struct oko_vm *vm, const struct oko_map_spec *spec, struct o
 void oko_hash_destroy(struct oko_map *map)
 {
     struct oko_map_hash *table = table_of(map);
-    oko_release(table->buckets, table->sizes[0]);
-    oko_release(table->pool, table->sizes[1]);
-    oko_release(table->values, table->sizes[2]);
+    oko_release(table->buckets, table->buckets_size);
+    oko_release(table->values, table->values_size);
+    oko_pool_destroy(&table->pool);
     oko_release(table, sizeof(*table));
 }
 
@@ -186,7 +180,7 @@ static struct oko_hash_at find_in_chain(const struct oko_map_hash *table, uint32
                                         const struct oko_hash_probe *probe)
 {
     while (link != 0) {
-        struct oko_hash_extra *extra = extra_at(table, link - 1);
+        struct oko_hash_extra *extra = extra_at(table, link);
         if (extra->tag == (uint16_t)oko_hash_tag(probe->h) &&
             key_equal(table, (uint8_t *)(extra + 1), probe->w))
             return (struct oko_hash_at){(uint8_t *)(extra + 1), n_windows(table) + link - 1};
@@ -212,52 +206,18 @@ struct oko_hash_at oko_hash_find(const struct oko_map_hash *table,
 
 /* ---------------------------------------------------------------- slots: take, retire */
 
-/* May the slots be reused that this worker (or several) retired at this epoch? own: the asking
- * worker may reuse what it retired itself, although its run may still hold a pointer. */
-static bool reusable(const struct oko_map_hash *table, uint64_t epoch, uint8_t retired_by,
-                     uint32_t worker, bool own)
-{
-    if (own)
-        return retired_by == worker && oko_qsbr_passed_but(table->map.vm->qsbr, epoch, worker);
-    return oko_qsbr_passed(table->map.vm->qsbr, epoch);
-}
-
 /* A lane of the window that is free, or -1. */
 static int take_lane(struct oko_map_hash *table, struct oko_hash_bucket *bucket, uint32_t worker,
                      bool own)
 {
     uint64_t tags = OKO_LOAD(&bucket->tags);
-    if (bucket->retired != 0 &&
-        reusable(table, *epoch_of(table, bucket), bucket->retired_by, worker, own))
+    if (bucket->retired != 0 && oko_pool_reusable(table->pool.qsbr, *epoch_of(table, bucket),
+                                                  bucket->retired_by, worker, own))
         bucket->retired = 0;
     for (int lane = 0; lane < OKO_HASH_WINDOW; lane++)
         if ((tags >> 16 * lane & 0xffff) == 0 && (bucket->retired >> lane & 1) == 0)
             return lane;
     return -1;
-}
-
-/* An entry of the pool as 1 + index, or 0. */
-static uint32_t take_extra(struct oko_map_hash *table, uint32_t worker, bool own)
-{
-    uint32_t link = 0;
-    oko_spin_lock(&table->pool_lock);
-    if (table->retired_first != 0) {
-        struct oko_hash_extra *oldest = extra_at(table, table->retired_first - 1);
-        if (reusable(table, oldest->epoch, oldest->retired_by, worker, own)) {
-            link = table->retired_first;
-            table->retired_first = oldest->link;
-            if (oldest->link == 0)
-                table->retired_last = 0;
-        }
-    }
-    if (link == 0 && table->pool_free != 0) {
-        link = table->pool_free;
-        table->pool_free = extra_at(table, link - 1)->link;
-    }
-    if (link == 0 && table->pool_high < table->n_pool)
-        link = ++table->pool_high;
-    oko_spin_unlock(&table->pool_lock);
-    return link;
 }
 
 struct oko_hash_at oko_hash_take(struct oko_map_hash *table, const struct oko_hash_probe *probe,
@@ -266,17 +226,17 @@ struct oko_hash_at oko_hash_take(struct oko_map_hash *table, const struct oko_ha
     uint64_t index = probe->h & table->mask;
     struct oko_hash_bucket *bucket = bucket_at(table, index);
     struct oko_hash_at at = {NULL, 0};
-    for (int own = 0; own <= (worker != OKO_HASH_SEVERAL) && at.slot == NULL; own++) {
+    for (int own = 0; own <= (worker != OKO_POOL_NOBODY) && at.slot == NULL; own++) {
         int lane = take_lane(table, bucket, worker, own != 0);
         if (lane >= 0) {
             at.number = index * OKO_HASH_WINDOW + (uint64_t)lane;
             at.slot = lane_slot(table, bucket, (uint32_t)lane);
             break;
         }
-        uint32_t link = take_extra(table, worker, own != 0);
+        uint32_t link = oko_pool_take(&table->pool, worker, own != 0);
         if (link != 0) {
             at.number = n_windows(table) + link - 1;
-            at.slot = (uint8_t *)(extra_at(table, link - 1) + 1);
+            at.slot = (uint8_t *)(extra_at(table, link) + 1);
         }
     }
     if (at.slot != NULL)
@@ -294,11 +254,11 @@ void oko_hash_publish(struct oko_map_hash *table, const struct oko_hash_probe *p
         OKO_STORE_RELEASE(&bucket->tags, tags | tag << 16 * (at.number % OKO_HASH_WINDOW));
         return;
     }
-    uint32_t index = (uint32_t)(at.number - n_windows(table));
-    struct oko_hash_extra *extra = extra_at(table, index);
+    uint32_t link = (uint32_t)(at.number - n_windows(table)) + 1;
+    struct oko_hash_extra *extra = extra_at(table, link);
     extra->tag = (uint16_t)tag;
     OKO_STORE(&extra->next, OKO_LOAD(&bucket->chain));
-    OKO_STORE_RELEASE(&bucket->chain, index + 1);
+    OKO_STORE_RELEASE(&bucket->chain, link);
     __atomic_add_fetch(&table->n_overflow, 1, __ATOMIC_RELAXED);
 }
 
@@ -308,7 +268,7 @@ static void retire_lane(struct oko_map_hash *table, struct oko_hash_bucket *buck
     uint64_t tags = OKO_LOAD(&bucket->tags);
     OKO_STORE_RELEASE(&bucket->tags, tags & ~((uint64_t)0xffff << 16 * lane));
     bucket->retired_by =
-        bucket->retired == 0 || bucket->retired_by == worker ? (uint8_t)worker : OKO_HASH_SEVERAL;
+        bucket->retired == 0 || bucket->retired_by == worker ? (uint8_t)worker : OKO_POOL_NOBODY;
     bucket->retired |= (uint8_t)(1u << lane);
     *epoch_of(table, bucket) = oko_qsbr_start(table->map.vm->qsbr);
 }
@@ -316,23 +276,13 @@ static void retire_lane(struct oko_map_hash *table, struct oko_hash_bucket *buck
 static void retire_extra(struct oko_map_hash *table, struct oko_hash_bucket *bucket, uint32_t link,
                          uint32_t worker)
 {
-    struct oko_hash_extra *extra = extra_at(table, link - 1);
+    struct oko_hash_extra *extra = extra_at(table, link);
     uint32_t *from = &bucket->chain;
     while (OKO_LOAD(from) != link)
-        from = &extra_at(table, OKO_LOAD(from) - 1)->next;
+        from = &extra_at(table, OKO_LOAD(from))->next;
     OKO_STORE_RELEASE(from, OKO_LOAD(&extra->next));
     __atomic_sub_fetch(&table->n_overflow, 1, __ATOMIC_RELAXED);
-
-    oko_spin_lock(&table->pool_lock);
-    extra->epoch = oko_qsbr_start(table->map.vm->qsbr); /* here, so that the list is in order */
-    extra->retired_by = (uint8_t)worker;
-    extra->link = 0;
-    if (table->retired_last != 0)
-        extra_at(table, table->retired_last - 1)->link = link;
-    else
-        table->retired_first = link;
-    table->retired_last = link;
-    oko_spin_unlock(&table->pool_lock);
+    oko_pool_retire(&table->pool, link, worker);
 }
 
 void oko_hash_remove(struct oko_map_hash *table, const struct oko_hash_probe *probe,
@@ -372,7 +322,7 @@ static void put_value(struct oko_map_hash *table, struct oko_hash_at at, uint32_
 void oko_hash_overwrite(struct oko_map_hash *table, struct oko_hash_at at, uint32_t worker,
                         const void *value)
 {
-    if (worker != OKO_HASH_SEVERAL || table->values == NULL) {
+    if (worker != OKO_POOL_NOBODY || table->values == NULL) {
         put_value(table, at, worker, value);
         return;
     }
@@ -388,7 +338,7 @@ void oko_hash_fill(struct oko_map_hash *table, struct oko_hash_at at, uint32_t w
         return;
     }
     for (uint32_t w = 0; w < table->map.n_workers; w++)
-        put_value(table, at, w, worker == w || worker == OKO_HASH_SEVERAL ? value : NULL);
+        put_value(table, at, w, worker == w || worker == OKO_POOL_NOBODY ? value : NULL);
 }
 
 /* ---------------------------------------------------------------- for programs */
@@ -473,16 +423,18 @@ bool oko_hash_contains(const struct oko_map *map, const void *address, uint32_t 
         return at < table->worker_stride && at % table->value_stride + width <= size;
     }
     uint64_t at = (uint64_t)address - (uint64_t)table->buckets;
-    if (at < table->sizes[0]) {
+    if (at < table->buckets_size) {
         at %= table->bucket_size;
         if (at < sizeof(struct oko_hash_bucket) || at >= table->epoch_off)
             return false;
         at = (at - sizeof(struct oko_hash_bucket)) % table->slot_size;
     } else {
-        at = (uint64_t)address - (uint64_t)table->pool;
-        if (at >= table->sizes[1] || at % table->extra_size < sizeof(struct oko_hash_extra))
+        const struct oko_pool *pool = &table->pool;
+        at = (uint64_t)address - (uint64_t)pool->entries;
+        if (at >= oko_pool_size(pool->n_entries, pool->entry_size) ||
+            at % pool->entry_size < sizeof(struct oko_hash_extra))
             return false;
-        at = at % table->extra_size - sizeof(struct oko_hash_extra);
+        at = at % pool->entry_size - sizeof(struct oko_hash_extra);
     }
     return at >= table->value_off && at - table->value_off + width <= size;
 }
@@ -517,7 +469,7 @@ static int hash_set(struct oko_map *map, const uint8_t *key, const uint8_t *valu
     struct oko_hash_probe probe;
     oko_hash_probe_init(table, &probe, key);
     int status;
-    while ((status = put(table, &probe, OKO_HASH_SEVERAL, value, flags)) == OKO_E_BUSY)
+    while ((status = put(table, &probe, OKO_POOL_NOBODY, value, flags)) == OKO_E_BUSY)
         oko_qsbr_synchronize(map->vm->qsbr); /* then the retired slots are free */
     return status;
 }
@@ -527,7 +479,7 @@ static int hash_remove(struct oko_map *map, const uint8_t *key)
     struct oko_map_hash *table = table_of(map);
     struct oko_hash_probe probe;
     oko_hash_probe_init(table, &probe, key);
-    return take_out(table, &probe, OKO_HASH_SEVERAL) ? 0 : OKO_E_NOTFOUND;
+    return take_out(table, &probe, OKO_POOL_NOBODY) ? 0 : OKO_E_NOTFOUND;
 }
 
 /* The entry of a bucket whose place is the next at or after first (lanes 0-3, then 4 + pool index):
@@ -545,14 +497,20 @@ static struct oko_hash_at next_in_bucket(const struct oko_map_hash *table, uint6
         }
     uint32_t best = 0;
     for (uint32_t link = OKO_LOAD(&bucket->chain); link != 0;
-         link = OKO_LOAD(&extra_at(table, link - 1)->next))
+         link = OKO_LOAD(&extra_at(table, link)->next))
         if (OKO_HASH_WINDOW + (uint64_t)link - 1 >= first && (best == 0 || link < best))
             best = link;
     if (best == 0)
         return (struct oko_hash_at){NULL, 0};
     *place = OKO_HASH_WINDOW + (uint64_t)best - 1;
-    return (struct oko_hash_at){(uint8_t *)(extra_at(table, best - 1) + 1),
+    return (struct oko_hash_at){(uint8_t *)(extra_at(table, best) + 1),
                                 n_windows(table) + best - 1};
+}
+
+struct oko_hash_at oko_hash_first_in(const struct oko_map_hash *table, uint64_t index)
+{
+    uint64_t place;
+    return next_in_bucket(table, index, 0, &place);
 }
 
 /* cursor: bucket index in the upper half, place in the bucket in the lower. */
@@ -588,11 +546,11 @@ static int hash_clear(struct oko_map *map)
     for (uint64_t index = 0; index <= table->mask; index++) {
         uint8_t *lock = oko_hash_lock(table, index);
         oko_spin_lock(lock);
-        uint64_t place;
         struct oko_hash_at at;
-        struct oko_hash_probe probe = {.h = index}; /* remove needs no more than the bucket */
-        while ((at = next_in_bucket(table, index, 0, &place)).slot != NULL)
-            oko_hash_remove(table, &probe, at, OKO_HASH_SEVERAL);
+        struct oko_hash_probe probe;
+        probe.h = index; /* remove needs no more than the bucket */
+        while ((at = oko_hash_first_in(table, index)).slot != NULL)
+            oko_hash_remove(table, &probe, at, OKO_POOL_NOBODY);
         oko_spin_unlock(lock);
     }
     return 0;

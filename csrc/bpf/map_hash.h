@@ -47,6 +47,7 @@
 
 #include "../base/hash.h"
 #include "map.h"
+#include "map_pool.h"
 
 enum { OKO_HASH_WINDOW = 4 };
 #define OKO_HASH_LANES     UINT64_C(0x0001000100010001)
@@ -54,10 +55,10 @@ enum { OKO_HASH_WINDOW = 4 };
 
 struct oko_hash_bucket {
     uint64_t tags;      /* four lanes of 16 bits, slot 0 in the lowest; 0 = empty */
-    uint32_t chain;     /* 1 + pool index of the first overflow entry; 0 = none */
+    uint32_t chain;     /* link (map_pool.h) to the first overflow entry; 0 = none */
     uint8_t lock;       /* of writers */
     uint8_t retired;    /* slots deleted and not yet reusable; under the lock */
-    uint8_t retired_by; /* the worker that retired all of these, or OKO_HASH_SEVERAL */
+    uint8_t retired_by; /* the worker that retired all of these, or OKO_POOL_NOBODY */
     uint8_t unused;
     /* then: slots[OKO_HASH_WINDOW] of slot_size bytes;
      * then: uint64_t epoch that has to pass before the retired slots are reusable */
@@ -65,18 +66,13 @@ struct oko_hash_bucket {
 _Static_assert(sizeof(struct oko_hash_bucket) == 16, "the JIT skips a header of 16 bytes");
 _Static_assert(offsetof(struct oko_hash_bucket, tags) == 0, "the JIT loads the tags at 0");
 _Static_assert(offsetof(struct oko_hash_bucket, chain) == 8, "the JIT tests the chain at 8");
-enum { OKO_HASH_SEVERAL = 0xff };
 
 /* An overflow entry; its slot follows. */
 struct oko_hash_extra {
-    uint32_t
-        next; /* 1 + pool index of the next in the chain; 0 = none. Atomic; kept when retired */
+    struct oko_pool_entry pool;
+    uint32_t next; /* in the chain: link, 0 = none. Atomic; kept when retired */
     uint16_t tag;
-    uint8_t retired_by; /* worker, or OKO_HASH_SEVERAL for the control side */
-    uint8_t unused;
-    uint32_t link; /* 1 + pool index of the next in the free or retired list */
-    uint32_t unused2;
-    uint64_t epoch; /* has to pass before it is reusable */
+    uint16_t unused;
 };
 _Static_assert(sizeof(struct oko_hash_extra) % 8 == 0, "slots are 8-byte aligned");
 
@@ -92,24 +88,18 @@ struct oko_map_hash {
     uint32_t place_off;   /* of the place (u32) in its slot; 0 unless LRU */
     uint32_t epoch_off;   /* of the epoch in its bucket */
     struct oko_hash_key hash;
-    uint8_t *values;        /* per-worker hash; else NULL */
-    uint64_t value_stride;  /* bytes from slot number to slot number */
-    uint64_t worker_stride; /* bytes from worker to worker */
-    uint8_t *pool;          /* overflow entries */
-    uint32_t extra_size;    /* bytes of one, slot included */
-    uint32_t n_pool;
-    uint64_t *referenced; /* LRU: a bit per place; else NULL */
-    struct oko_lru *lru;  /* map_lru.c; NULL unless LRU */
-    uint64_t sizes[3];    /* bytes at buckets, pool and values */
+    uint8_t *values;                    /* per-worker hash; else NULL */
+    uint64_t value_stride;              /* bytes from slot number to slot number */
+    uint64_t worker_stride;             /* bytes from worker to worker */
+    uint64_t *referenced;               /* LRU: a bit per place; else NULL */
+    struct oko_lru *lru;                /* map_lru.c; NULL unless LRU */
+    uint64_t buckets_size, values_size; /* bytes */
 
     /* Written by writers. */
     _Alignas(64) uint32_t n_entries; /* atomic */
     uint32_t n_overflow;             /* atomic: entries in the pool */
     uint8_t table_lock;              /* of an LRU table, instead of the buckets' */
-    uint8_t pool_lock;               /* guards the rest */
-    uint32_t pool_high;              /* pool entries from here on were never used */
-    uint32_t pool_free;              /* list: 1 + index; 0 = empty */
-    uint32_t retired_first, retired_last;
+    struct oko_pool pool;            /* of struct oko_hash_extra */
 };
 
 static inline uint64_t oko_hash_tag(uint64_t h)
@@ -144,16 +134,16 @@ struct oko_hash_at oko_hash_find(const struct oko_map_hash *table,
                                  const struct oko_hash_probe *probe);
 /* An insert has three steps, under the lock and with room below max_entries: take a slot for the
  * absent key (the key is written, nobody sees it), fill its value, publish it. worker: who may
- * reuse, or OKO_HASH_SEVERAL for the control side. NULL slot: none is reusable now. */
+ * reuse, or OKO_POOL_NOBODY for the control side. NULL slot: none is reusable now. */
 struct oko_hash_at oko_hash_take(struct oko_map_hash *table, const struct oko_hash_probe *probe,
                                  uint32_t worker);
 /* value NULL: zeroes. A per-worker table gets the value for that worker and zeroes for the others;
- * for all when worker is OKO_HASH_SEVERAL. */
+ * for all when worker is OKO_POOL_NOBODY. */
 void oko_hash_fill(struct oko_map_hash *table, struct oko_hash_at at, uint32_t worker,
                    const void *value);
 void oko_hash_publish(struct oko_map_hash *table, const struct oko_hash_probe *probe,
                       struct oko_hash_at at);
-/* Overwrites the value of a present entry: one worker's, or all when OKO_HASH_SEVERAL. */
+/* Overwrites the value of a present entry: one worker's, or all when OKO_POOL_NOBODY. */
 void oko_hash_overwrite(struct oko_map_hash *table, struct oko_hash_at at, uint32_t worker,
                         const void *value);
 /* Deletes a present key; the caller holds the lock. */
@@ -163,6 +153,8 @@ uint8_t *oko_hash_slot(const struct oko_map_hash *table, uint64_t number);
 uint64_t *oko_hash_value(const struct oko_map_hash *table, struct oko_hash_at at, uint32_t worker);
 uint8_t *oko_hash_lock(struct oko_map_hash *table, uint64_t h);
 
+/* Any entry whose home is the bucket; the caller holds the lock. */
+struct oko_hash_at oko_hash_first_in(const struct oko_map_hash *table, uint64_t index);
 /* Counts one entry in, unless there are max_entries already. */
 bool oko_hash_reserve(struct oko_map_hash *table);
 

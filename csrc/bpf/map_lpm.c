@@ -1,0 +1,458 @@
+/* LPM trie: the longest stored prefix of an address.
+ *
+ * A key is what the Linux kernel's trie takes: u32 prefix length in host order, then the address,
+ * most significant bit first. A lookup's prefix length limits the match: 32 for a whole IPv4
+ * address.
+ *
+ * Idea. A binary trie with path compression: a node stands for a prefix; its child 0 or 1 continues
+ * it with that bit and is at least one bit longer. Where two prefixes part, a node without value
+ * joins them, so there are at most 2 * max_entries - 1 nodes. All of them come from one
+ * preallocated pool (map_pool.h).
+ *
+ * Thread-safety. Lookups take no lock: prefix, and the value's place, of a published node never
+ * change; a writer, under the map's lock, changes one link at a time (release), each leaving a trie
+ * that is right. A node taken out keeps its bytes until every worker has passed a quiescent point.
+ * Deleting an entry with two children only takes its "real" mark off; adding it again makes a new
+ * node, so that a pointer to the old value never sees the new one. An update of a present entry
+ * overwrites its value in place, word by word. */
+#include "../base/alloc.h"
+#include "../base/atomic.h"
+#include "../base/bits.h"
+#include "../base/err.h"
+#include "map_pool.h"
+#include "map_types.h"
+#include "vm.h"
+
+#include <stdlib.h>
+
+/* Then the address, padded to 8 bytes, then the value. */
+struct node {
+    struct oko_pool_entry pool;
+    uint32_t child[2]; /* links (map_pool.h); 0 = none. Atomic */
+    uint32_t n_bits;   /* of the prefix */
+    uint8_t real;      /* has a value: is an entry. Atomic */
+    uint8_t unused[3];
+    uint8_t address[];
+};
+_Static_assert(sizeof(struct node) % 8 == 0, "the value is 8-byte aligned");
+
+struct lpm {
+    struct oko_map map;
+    uint32_t address_size;      /* bytes */
+    uint32_t value_off;         /* of the value in its node */
+    _Alignas(64) uint32_t root; /* link; atomic */
+    uint8_t lock;               /* of writers */
+    uint32_t n_entries;         /* atomic */
+    struct oko_pool pool;
+};
+
+/* A key taken apart. */
+struct prefix {
+    uint32_t n_bits;
+    const uint8_t *address;
+};
+
+static struct lpm *lpm_of(struct oko_map *map)
+{
+    return (struct lpm *)map;
+}
+
+static struct node *node_at(const struct lpm *lpm, uint32_t link)
+{
+    return oko_pool_at(&lpm->pool, link);
+}
+
+static uint64_t *value_of(const struct lpm *lpm, struct node *node)
+{
+    return (uint64_t *)((uint8_t *)node + lpm->value_off);
+}
+
+/* ---------------------------------------------------------------- life */
+
+static uint32_t value_offset(const struct oko_map_spec *spec)
+{
+    return (uint32_t)(sizeof(struct node) + oko_round_up(spec->key_size - 4, 8));
+}
+
+static uint32_t node_size(const struct oko_map_spec *spec)
+{
+    return value_offset(spec) + (uint32_t)oko_round_up(spec->value_size, 8);
+}
+
+static uint32_t n_nodes(const struct oko_map_spec *spec, uint32_t n_workers)
+{
+    return oko_pool_n_entries(2 * spec->max_entries, n_workers);
+}
+
+uint64_t oko_map_lpm_footprint(const struct oko_map_spec *spec, uint32_t n_workers)
+{
+    return oko_size_add(oko_pool_size(n_nodes(spec, n_workers), node_size(spec)),
+                        sizeof(struct lpm));
+}
+
+static int lpm_create(struct oko_vm *vm, const struct oko_map_spec *spec, struct oko_map **map,
+                      struct oko_error *error)
+{
+    struct lpm *lpm = oko_alloc(sizeof(*lpm));
+    if (lpm == NULL ||
+        oko_pool_init(&lpm->pool, vm->qsbr, n_nodes(spec, vm->n_workers), node_size(spec)) != 0) {
+        oko_release(lpm, sizeof(*lpm));
+        return oko_err(error, OKO_E_NOMEM, "map %.63s: out of memory", spec->name);
+    }
+    lpm->address_size = spec->key_size - 4;
+    lpm->value_off = value_offset(spec);
+    *map = &lpm->map;
+    return 0;
+}
+
+static void lpm_destroy(struct oko_map *map)
+{
+    struct lpm *lpm = lpm_of(map);
+    oko_pool_destroy(&lpm->pool);
+    oko_release(lpm, sizeof(*lpm));
+}
+
+/* ---------------------------------------------------------------- prefixes */
+
+/* False when the length is beyond the address. copy: room for the address, which may be in memory
+ * that other threads write. */
+static bool take_key(const struct lpm *lpm, const void *key, uint64_t *copy, struct prefix *prefix)
+{
+    prefix->n_bits = oko_shared_load32(key);
+    prefix->address = (const uint8_t *)copy;
+    if (prefix->n_bits > lpm->address_size * 8)
+        return false;
+    oko_words_put(copy, (const uint8_t *)key + 4, lpm->address_size);
+    return true;
+}
+
+enum { ADDRESS_WORDS = 256 / 8 };
+
+static uint32_t bit_of(const uint8_t *address, uint32_t index)
+{
+    return address[index / 8] >> (7 - index % 8) & 1;
+}
+
+/* How many leading bits a node and a prefix share; at most the shorter one's. */
+static uint32_t shared_bits(const struct node *node, const struct prefix *prefix)
+{
+    uint32_t limit = node->n_bits < prefix->n_bits ? node->n_bits : prefix->n_bits;
+    for (uint32_t bits = 0; bits < limit; bits += 64) { /* both are padded to whole words */
+        uint64_t a, b;
+        memcpy(&a, node->address + bits / 8, 8);
+        memcpy(&b, prefix->address + bits / 8, 8);
+        if (a != b) {
+            uint32_t first = bits + (uint32_t)__builtin_clzll(__builtin_bswap64(a ^ b));
+            return first < limit ? first : limit;
+        }
+    }
+    return limit;
+}
+
+/* ---------------------------------------------------------------- lookup */
+
+static struct node *longest(const struct lpm *lpm, const struct prefix *prefix)
+{
+    struct node *best = NULL;
+    uint32_t link = OKO_LOAD_ACQUIRE(&lpm->root);
+    while (link != 0) {
+        struct node *node = node_at(lpm, link);
+        if (shared_bits(node, prefix) < node->n_bits)
+            break;
+        if (OKO_LOAD_ACQUIRE(&node->real))
+            best = node;
+        if (node->n_bits == prefix->n_bits)
+            break;
+        link = OKO_LOAD_ACQUIRE(&node->child[bit_of(prefix->address, node->n_bits)]);
+    }
+    return best;
+}
+
+static void *lpm_lookup(struct oko_map *map, const void *key, struct oko_env *env)
+{
+    (void)env;
+    struct lpm *lpm = lpm_of(map);
+    uint64_t copy[ADDRESS_WORDS];
+    struct prefix prefix;
+    if (!take_key(lpm, key, copy, &prefix))
+        return NULL;
+    struct node *node = longest(lpm, &prefix);
+    return node != NULL ? value_of(lpm, node) : NULL;
+}
+
+/* ---------------------------------------------------------------- insert */
+
+/* Where a prefix is or belongs: the link that leads there, and the node now behind it. */
+struct position {
+    uint32_t *from, *parent_from; /* parent_from: leads to the node that holds from; NULL at root */
+    struct node *node;            /* NULL: none */
+    uint32_t shared;              /* bits that the node shares with the prefix */
+};
+
+static struct position locate(struct lpm *lpm, const struct prefix *prefix)
+{
+    struct position p = {&lpm->root, NULL, NULL, 0};
+    for (;;) {
+        uint32_t link = OKO_LOAD(p.from);
+        p.node = link != 0 ? node_at(lpm, link) : NULL;
+        if (p.node == NULL)
+            return p;
+        p.shared = shared_bits(p.node, prefix);
+        if (p.shared < p.node->n_bits || p.node->n_bits == prefix->n_bits)
+            return p;
+        p.parent_from = p.from;
+        p.from = &p.node->child[bit_of(prefix->address, p.node->n_bits)];
+    }
+}
+
+static bool is_exact(const struct position *p, const struct prefix *prefix)
+{
+    return p->node != NULL && p->node->n_bits == prefix->n_bits && p->shared == prefix->n_bits;
+}
+
+static uint32_t take_node(struct lpm *lpm, uint32_t worker)
+{
+    uint32_t link = oko_pool_take(&lpm->pool, worker, false);
+    if (link == 0 && worker != OKO_POOL_NOBODY)
+        link = oko_pool_take(&lpm->pool, worker, true);
+    return link;
+}
+
+static struct node *init_node(struct lpm *lpm, uint32_t link, const struct prefix *prefix,
+                              uint32_t n_bits, bool real)
+{
+    struct node *node = node_at(lpm, link);
+    node->child[0] = node->child[1] = 0;
+    node->n_bits = n_bits;
+    OKO_STORE(&node->real, real);
+    memcpy(node->address, prefix->address, oko_round_up(lpm->address_size, 8));
+    return node;
+}
+
+/* Adds an absent prefix at p. OKO_E_BUSY: no node is reusable now. */
+static int insert(struct lpm *lpm, const struct position *p, const struct prefix *prefix,
+                  uint32_t worker, const void *value)
+{
+    bool exact = is_exact(p, prefix); /* a node without value */
+    bool above = p->node != NULL && !exact && p->shared == prefix->n_bits;
+    bool beside = p->node != NULL && !exact && !above; /* under a new node that joins them */
+    uint32_t old = OKO_LOAD(p->from);
+    uint32_t link = take_node(lpm, worker);
+    uint32_t joint = beside && link != 0 ? take_node(lpm, worker) : 0;
+    if (link == 0 || (beside && joint == 0)) {
+        if (link != 0)
+            oko_pool_give_back(&lpm->pool, link);
+        return OKO_E_BUSY;
+    }
+    struct node *node = init_node(lpm, link, prefix, prefix->n_bits, true);
+    oko_words_put(value_of(lpm, node), value, lpm->map.spec.value_size);
+    if (exact) {
+        node->child[0] = OKO_LOAD(&p->node->child[0]);
+        node->child[1] = OKO_LOAD(&p->node->child[1]);
+    } else if (above) {
+        node->child[bit_of(p->node->address, prefix->n_bits)] = old;
+    } else if (beside) {
+        struct node *fork = init_node(lpm, joint, prefix, p->shared, false);
+        uint32_t side = bit_of(prefix->address, p->shared);
+        fork->child[side] = link;
+        fork->child[1 - side] = old;
+    }
+    OKO_STORE_RELEASE(p->from, beside ? joint : link);
+    if (exact)
+        oko_pool_retire(&lpm->pool, old, worker);
+    OKO_STORE(&lpm->n_entries, lpm->n_entries + 1);
+    return 0;
+}
+
+/* The lock is held. */
+static int put(struct lpm *lpm, const struct prefix *prefix, uint32_t worker, const void *value,
+               uint32_t flags)
+{
+    struct position p = locate(lpm, prefix);
+    if (is_exact(&p, prefix) && p.node->real) {
+        if (flags == OKO_NOEXIST)
+            return OKO_E_EXISTS;
+        oko_words_put(value_of(lpm, p.node), value, lpm->map.spec.value_size);
+        return 0;
+    }
+    if (flags == OKO_EXIST)
+        return OKO_E_NOTFOUND;
+    if (lpm->n_entries >= lpm->map.spec.max_entries)
+        return OKO_E_FULL;
+    return insert(lpm, &p, prefix, worker, value);
+}
+
+static int lpm_update(struct oko_map *map, const void *key, const void *value, struct oko_env *env)
+{
+    struct lpm *lpm = lpm_of(map);
+    uint64_t copy[ADDRESS_WORDS];
+    struct prefix prefix;
+    if (!take_key(lpm, key, copy, &prefix))
+        return OKO_HELPER_INDEX;
+    oko_spin_lock(&lpm->lock);
+    int status = put(lpm, &prefix, env->worker, value, OKO_ANY);
+    oko_spin_unlock(&lpm->lock);
+    return status == 0 ? 0 : OKO_HELPER_FULL;
+}
+
+static int lpm_set(struct oko_map *map, const uint8_t *key, const uint8_t *value, uint32_t flags)
+{
+    struct lpm *lpm = lpm_of(map);
+    uint64_t copy[ADDRESS_WORDS];
+    struct prefix prefix;
+    int status;
+    if (!take_key(lpm, key, copy, &prefix))
+        return OKO_E_INVAL;
+    do {
+        oko_spin_lock(&lpm->lock);
+        status = put(lpm, &prefix, OKO_POOL_NOBODY, value, flags);
+        oko_spin_unlock(&lpm->lock);
+        if (status == OKO_E_BUSY)
+            oko_qsbr_synchronize(lpm->pool.qsbr); /* then the retired nodes are free */
+    } while (status == OKO_E_BUSY);
+    return status;
+}
+
+/* ---------------------------------------------------------------- delete */
+
+/* Takes the entry at p out of the trie. */
+static void take_out(struct lpm *lpm, const struct position *p, uint32_t worker)
+{
+    struct node *node = p->node;
+    uint32_t link = OKO_LOAD(p->from);
+    uint32_t left = OKO_LOAD(&node->child[0]), right = OKO_LOAD(&node->child[1]);
+    OKO_STORE_RELEASE(&node->real, 0);
+    OKO_STORE(&lpm->n_entries, lpm->n_entries - 1);
+    if (left != 0 && right != 0)
+        return; /* still joins its children */
+    OKO_STORE_RELEASE(p->from, left != 0 ? left : right);
+    oko_pool_retire(&lpm->pool, link, worker);
+    if (left != 0 || right != 0 || p->parent_from == NULL)
+        return;
+    uint32_t above = OKO_LOAD(p->parent_from); /* it may have joined the entry to one other */
+    struct node *parent = node_at(lpm, above);
+    if (OKO_LOAD(&parent->real))
+        return;
+    left = OKO_LOAD(&parent->child[0]);
+    right = OKO_LOAD(&parent->child[1]);
+    OKO_STORE_RELEASE(p->parent_from, left != 0 ? left : right);
+    oko_pool_retire(&lpm->pool, above, worker);
+}
+
+static bool erase(struct lpm *lpm, const struct prefix *prefix, uint32_t worker)
+{
+    oko_spin_lock(&lpm->lock);
+    struct position p = locate(lpm, prefix);
+    bool present = is_exact(&p, prefix) && p.node->real;
+    if (present)
+        take_out(lpm, &p, worker);
+    oko_spin_unlock(&lpm->lock);
+    return present;
+}
+
+static int lpm_delete(struct oko_map *map, const void *key, struct oko_env *env)
+{
+    uint64_t copy[ADDRESS_WORDS];
+    struct prefix prefix;
+    if (!take_key(lpm_of(map), key, copy, &prefix))
+        return OKO_HELPER_INDEX;
+    return erase(lpm_of(map), &prefix, env->worker) ? 0 : OKO_HELPER_FULL;
+}
+
+static int lpm_remove(struct oko_map *map, const uint8_t *key)
+{
+    uint64_t copy[ADDRESS_WORDS];
+    struct prefix prefix;
+    if (!take_key(lpm_of(map), key, copy, &prefix))
+        return OKO_E_INVAL;
+    return erase(lpm_of(map), &prefix, OKO_POOL_NOBODY) ? 0 : OKO_E_NOTFOUND;
+}
+
+static int lpm_clear(struct oko_map *map)
+{
+    struct lpm *lpm = lpm_of(map);
+    for (uint32_t link = 1; link <= OKO_LOAD(&lpm->pool.high); link++) {
+        oko_spin_lock(&lpm->lock);
+        struct node *node = node_at(lpm, link);
+        if (OKO_LOAD(&node->real)) {
+            struct prefix prefix = {node->n_bits, node->address};
+            struct position p = locate(lpm, &prefix);
+            take_out(lpm, &p, OKO_POOL_NOBODY);
+        }
+        oko_spin_unlock(&lpm->lock);
+    }
+    return 0;
+}
+
+/* ---------------------------------------------------------------- the control side's reads */
+
+static int lpm_get(struct oko_map *map, const uint8_t *key, uint8_t *value)
+{
+    struct lpm *lpm = lpm_of(map);
+    uint64_t copy[ADDRESS_WORDS];
+    struct prefix prefix;
+    if (!take_key(lpm, key, copy, &prefix))
+        return OKO_E_INVAL;
+    oko_spin_lock(&lpm->lock);
+    struct node *node = longest(lpm, &prefix);
+    if (node != NULL)
+        oko_words_get(value, value_of(lpm, node), map->spec.value_size);
+    oko_spin_unlock(&lpm->lock);
+    return node != NULL ? 0 : OKO_E_NOTFOUND;
+}
+
+/* cursor: how many nodes of the pool were looked at. An entry stays in its node. */
+static int64_t lpm_dump(struct oko_map *map, uint64_t *cursor, uint8_t *out, uint32_t max)
+{
+    struct lpm *lpm = lpm_of(map);
+    int64_t n = 0;
+    for (; n < max && *cursor < OKO_LOAD(&lpm->pool.high); (*cursor)++) {
+        struct node *node = node_at(lpm, (uint32_t)*cursor + 1);
+        oko_spin_lock(&lpm->lock); /* per entry, so that no worker waits for long */
+        bool real = OKO_LOAD(&node->real) != 0;
+        if (real) {
+            memcpy(out, &node->n_bits, 4);
+            memcpy(out + 4, node->address, lpm->address_size);
+            oko_words_get(out + map->spec.key_size, value_of(lpm, node), map->spec.value_size);
+        }
+        oko_spin_unlock(&lpm->lock);
+        if (real) {
+            out += map->spec.key_size + map->spec.value_size;
+            n++;
+        }
+    }
+    return n;
+}
+
+static void lpm_info(struct oko_map *map, struct oko_map_info *info)
+{
+    info->n_entries = OKO_LOAD(&lpm_of(map)->n_entries);
+}
+
+static bool lpm_contains(const struct oko_map *map, const void *address, uint32_t width,
+                         const struct oko_env *env)
+{
+    (void)env;
+    const struct lpm *lpm = (const struct lpm *)map;
+    uint64_t at = (uint64_t)address - (uint64_t)lpm->pool.entries;
+    if (at >= oko_pool_size(lpm->pool.n_entries, lpm->pool.entry_size))
+        return false;
+    at %= lpm->pool.entry_size;
+    return at >= lpm->value_off && at - lpm->value_off + width <= map->spec.value_size;
+}
+
+const struct oko_map_ops oko_map_lpm_ops = {
+    .name = "LPM trie",
+    .create = lpm_create,
+    .destroy = lpm_destroy,
+    .lookup = lpm_lookup,
+    .update = lpm_update,
+    .del = lpm_delete,
+    .get = lpm_get,
+    .set = lpm_set,
+    .remove = lpm_remove,
+    .clear = lpm_clear,
+    .dump = lpm_dump,
+    .info = lpm_info,
+    .contains = lpm_contains,
+};
