@@ -437,7 +437,7 @@ def test_malformed_tables() -> None:
         (3, 56, "<Q", 7, "relocation section '.rel.text'"),
         (3, 32, "<Q", 15, "relocation section '.rel.text'"),
         (3, 40, "<I", 99, "refers to symbol table 99"),
-        (4, 56, "<Q", 25, "entries of symbol table"),
+        (4, 56, "<Q", 25, "symbol table '.symtab'"),
         (4, 40, "<I", 0, "symbol table|string"),
     ):
         with pytest.raises(ElfError, match=words):
