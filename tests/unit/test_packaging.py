@@ -1,0 +1,52 @@
+"""The wheel: one abi3 wheel that has the extension and works away from the source tree."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def built_wheel(folder: Path) -> Path:
+    """Builds the wheel from the files git knows, so that nothing ignored slips in."""
+    source = folder / "source"
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True
+    ).stdout.decode()
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_bytes((ROOT / name).read_bytes())
+    subprocess.run(
+        [sys.executable, "-m", "pip", "-q", "wheel", "--no-deps", "--no-build-isolation"]
+        + ["-w", str(folder), str(source)],
+        check=True,
+    )
+    (wheel,) = folder.glob("oko-*.whl")
+    return wheel
+
+
+@pytest.mark.long
+def test_wheel_has_the_extension_and_runs_elsewhere(tmp_path: Path) -> None:
+    wheel = built_wheel(tmp_path)
+    assert "-cp310-abi3-" in wheel.name
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        archive.extractall(tmp_path / "site")
+    assert "oko/_oko.abi3.so" in names
+    assert "oko/py.typed" in names
+    # From elsewhere: the source tree's oko/ must not shadow the installed one.
+    done = subprocess.run(
+        [sys.executable, "-c", "import oko, oko._oko; print(oko.__file__)"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(tmp_path / "site")},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.startswith(str(tmp_path / "site"))
