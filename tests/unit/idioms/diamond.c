@@ -1,5 +1,11 @@
-/* Sixteen branches that meet again: 65,536 paths, one state. */
+/* Sixteen branches that meet again: 65,536 paths, a handful of states. */
 #include "idiom.h"
+
+#define BRANCH(n)                                                                                  \
+    do {                                                                                           \
+        if (pkt[n] == 7)                                                                           \
+            at += 3;                                                                               \
+    } while (0)
 
 uint64_t entry(const uint8_t *pkt, uint64_t len)
 {
@@ -7,10 +13,21 @@ uint64_t entry(const uint8_t *pkt, uint64_t len)
 
     if (len < 64 - WRONG)
         return 0;
-#define BIT(n)                                                                                     \
-    if (pkt[n] & 1)                                                                                \
-        at += 3;
-    BIT(0)
-        BIT(1) BIT(2) BIT(3) BIT(4) BIT(5) BIT(6) BIT(7) BIT(8) BIT(9) BIT(10) BIT(11) BIT(12)
-            BIT(13) BIT(14) BIT(15) return pkt[at + 15] == 1;
+    BRANCH(0);
+    BRANCH(1);
+    BRANCH(2);
+    BRANCH(3);
+    BRANCH(4);
+    BRANCH(5);
+    BRANCH(6);
+    BRANCH(7);
+    BRANCH(8);
+    BRANCH(9);
+    BRANCH(10);
+    BRANCH(11);
+    BRANCH(12);
+    BRANCH(13);
+    BRANCH(14);
+    BRANCH(15);
+    return pkt[at + 15] == 1;
 }

@@ -7,10 +7,10 @@ uint64_t entry(const uint8_t *pkt, uint64_t len)
         return 0;
 
     uint64_t ihl = (pkt[14] & 15) * 4;
-    const uint8_t *a = pkt + ihl, *b = pkt;
+    const uint8_t *again = pkt;
 
+    __asm__ volatile("" : "+r"(again)); /* the compiler cannot tell that it is pkt */
     if (ihl + 34 - WRONG > len)
         return 0;
-    __asm__ volatile("%0 += %1" : "+r"(b) : "r"(ihl));
-    return a[33] == b[32];
+    return (pkt + ihl)[33] == (again + ihl)[32];
 }

@@ -8,9 +8,8 @@ uint64_t entry(const uint8_t *pkt, uint64_t len)
 
     uint64_t ihl = (pkt[14] & 15) * 4, copy = ihl;
 
-    __asm__ volatile("" : "+r"(copy));
+    __asm__ volatile("" : "+r"(copy)); /* makes no instruction */
     if (ihl + 34 - WRONG > len)
         return 0;
-    /* copy is still the same value to a verifier: the empty assembly makes no instruction. */
     return pkt[copy + 33] == 1;
 }
