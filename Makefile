@@ -57,8 +57,11 @@ bench:  ## oko-bench, results on the terminal
 ext:  ## build the C extension in place, only what changed
 	$(MAKE) -s -j2 -C csrc ext PYTHON=$(PYTHON)
 
-smoke: ext
-	$(PYTHON) -c 'import oko'
+smoke: ext  ## quick sanity check of a working tree
+	$(PYTHON) -c 'import oko, oko._oko'
+	ruff check -q $$(git ls-files '*.py')
+	ruff format -q --check $$(git ls-files '*.py')
+	clang-format --dry-run -Werror $$(git ls-files 'csrc/*.[ch]' 'tests/*.[ch]' 'examples/*.[ch]')
 
 clean:
 	$(MAKE) -C csrc clean

@@ -38,9 +38,11 @@ PENDING = "".join(
 
 ffibuilder = FFI()
 # cdef() wants declarations only: the include guard and includes are the lines that start with '#'.
-ffibuilder.cdef("\n".join(
-    line for line in (HERE / "oko.h").read_text().splitlines() if not line.startswith("#")
-))
+ffibuilder.cdef(
+    "\n".join(
+        line for line in (HERE / "oko.h").read_text().splitlines() if not line.startswith("#")
+    )
+)
 ffibuilder.set_source(
     "oko._oko",
     f'#include "oko.h"\n{PENDING}',

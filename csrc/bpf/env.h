@@ -17,10 +17,10 @@ struct oko_env {
     const struct oko_meta *meta; /* of the packet at hand */
     const uint8_t *pkt;          /* of the packet at hand: LD_ABS/LD_IND and guards */
     uint64_t len;
-    struct oko_vm *vm;     /* log, quiescence */
-    struct oko_prog *prog; /* being run: helpers that need names */
-    uint64_t n_faults;     /* of all runs by this worker; counted by the engine where it faults */
-    uint8_t *scratch;      /* results of sketch lookups: see helper.h; 64-byte aligned */
+    struct oko_vm *vm;       /* log, quiescence */
+    struct oko_prog *prog;   /* being run: helpers that need names */
+    uint64_t n_faults;       /* of all runs by this worker; counted by the engine where it faults */
+    uint8_t *scratch;        /* results of sketch lookups: see helper.h; 64-byte aligned */
     uint64_t jit_sp, jit_ip; /* where machine code goes on when a sub-function ends the run */
     uint64_t jit_depth;      /* frames below the entry's, of programs that may have too many */
 };

@@ -1,6 +1,7 @@
 /* Stand-ins for the part of the VM that is not in the tree yet, the verifier (verify/). Weak, so
- * that each real definition replaces its stand-in when it arrives; this file goes when all have. Nothing passes unverified: loading is refused, except for conformance tests, which
- * are not verified by nature. */
+ * that each real definition replaces its stand-in when it arrives; this file goes when all have.
+ * Nothing passes unverified: loading is refused, except for conformance tests, which are not
+ * verified by nature. */
 #include "../base/err.h"
 #include "prog.h"
 

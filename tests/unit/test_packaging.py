@@ -23,8 +23,10 @@ def built_wheel(folder: Path) -> Path:
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             (source / name).write_bytes((ROOT / name).read_bytes())
     subprocess.run(
-        [sys.executable, "-m", "pip", "-q", "wheel", "--no-deps", "--no-build-isolation"]
-        + ["-w", str(folder), str(source)],
+        [
+            *[sys.executable, "-m", "pip", "-q", "wheel", "--no-deps", "--no-build-isolation"],
+            *["-w", str(folder), str(source)],
+        ],
         check=True,
     )
     (wheel,) = folder.glob("oko-*.whl")

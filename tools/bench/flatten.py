@@ -1,4 +1,5 @@
-"""Writes BPF objects as flat program files for the C benchmark (csrc/bench/vm.c), which reads no ELF.
+"""Writes BPF objects as flat program files for the C benchmark (csrc/bench/vm.c), which reads no
+ELF.
 
 usage: flatten.py OBJECT OUTPUT
 
