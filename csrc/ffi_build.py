@@ -29,7 +29,7 @@ SOURCES = _relative(
 SOURCES = [name for name in SOURCES if not name.endswith("_oko.c")]
 HEADERS = _relative([*HERE.glob("*.h"), *HERE.glob("base/*.h"), *HERE.glob("bpf/**/*.h")])
 
-# What is declared but not in the tree yet may be missing at load time, so that the rest can be used;
+# What is declared but not in the tree yet may be missing at load time, so that the rest works;
 # goes when the datapath is complete.
 PENDING = "".join(
     f"#pragma weak {name}\n"

@@ -1,5 +1,4 @@
-"""Writes BPF objects as flat program files for the C benchmark (csrc/bench/vm.c), which reads no
-ELF.
+"""Writes BPF objects as flat program files for the C benchmark (csrc/bench/vm.c): it reads no ELF.
 
 usage: flatten.py OBJECT OUTPUT
 
