@@ -74,7 +74,17 @@ class Capture(Handle):
         """Does the capture have times finer than a microsecond?"""
         return self._info()[2]
 
-    def _info(self) -> tuple[str, str, bool]:
+    @property
+    def consumed(self) -> int:
+        """Bytes of the stream read and handed out so far."""
+        return self._info()[3]
+
+    def _info(self) -> tuple[str, str, bool, int]:
         info = ffi.new("struct oko_capture_info *")
         lib.oko_capture_info(self._ptr, info)
-        return _string(info.format), _string(info.adapted), bool(info.nanoseconds)
+        return (
+            _string(info.format),
+            _string(info.adapted),
+            bool(info.nanoseconds),
+            int(info.consumed),
+        )
