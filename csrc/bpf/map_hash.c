@@ -40,6 +40,7 @@ static struct geometry geometry_of(const struct oko_map_spec *spec, uint32_t n_w
                                            OKO_CACHE_LINE);
     g.n_buckets =
         oko_pow2_at_least((spec->max_entries + ENTRIES_PER_BUCKET - 1) / ENTRIES_PER_BUCKET);
+    g.n_buckets = g.n_buckets < 2 ? 2 : g.n_buckets; /* no shift by 64 */
     g.extra_size = (uint32_t)sizeof(struct oko_hash_extra) + g.slot_size;
     g.n_pool = oko_pool_n_entries(spec->max_entries, n_workers);
     g.buckets_size = oko_size_mul(g.n_buckets, g.bucket_size);
@@ -65,7 +66,7 @@ uint64_t oko_map_hash_footprint(const struct oko_map_spec *spec, uint32_t n_work
 
 static uint64_t n_windows(const struct oko_map_hash *table)
 {
-    return (table->mask + 1) * OKO_HASH_WINDOW;
+    return (uint64_t)table->n_buckets * OKO_HASH_WINDOW;
 }
 
 static struct oko_hash_bucket *bucket_at(const struct oko_map_hash *table, uint64_t index)
@@ -75,7 +76,7 @@ static struct oko_hash_bucket *bucket_at(const struct oko_map_hash *table, uint6
 
 static struct oko_hash_bucket *home_of(const struct oko_map_hash *table, uint64_t h)
 {
-    return bucket_at(table, h & table->mask);
+    return bucket_at(table, oko_hash_index(table, h));
 }
 
 static uint64_t *epoch_of(const struct oko_map_hash *table, struct oko_hash_bucket *bucket)
@@ -110,9 +111,9 @@ uint64_t *oko_hash_value(const struct oko_map_hash *table, struct oko_hash_at at
                         at.number * table->value_stride);
 }
 
-uint8_t *oko_hash_lock(struct oko_map_hash *table, uint64_t h)
+uint8_t *oko_hash_lock(struct oko_map_hash *table, uint64_t index)
 {
-    return table->lru != NULL ? &table->table_lock : &home_of(table, h)->lock;
+    return table->lru != NULL ? &table->table_lock : &bucket_at(table, index)->lock;
 }
 
 /* ---------------------------------------------------------------- life */
@@ -133,7 +134,8 @@ int oko_hash_create(struct oko_vm *vm, const struct oko_map_spec *spec, struct o
         oko_hash_destroy(&table->map);
         return oko_err(error, OKO_E_NOMEM, "map %.63s: out of memory", spec->name);
     }
-    table->mask = g.n_buckets - 1;
+    table->n_buckets = (uint32_t)g.n_buckets;
+    table->shift = (uint32_t)(64 - __builtin_ctzll(g.n_buckets));
     table->bucket_size = g.bucket_size;
     table->slot_size = g.slot_size;
     table->key_words = g.key_words;
@@ -192,7 +194,7 @@ static struct oko_hash_at find_in_chain(const struct oko_map_hash *table, uint32
 struct oko_hash_at oko_hash_find(const struct oko_map_hash *table,
                                  const struct oko_hash_probe *probe)
 {
-    uint64_t index = probe->h & table->mask;
+    uint64_t index = oko_hash_index(table, probe->h);
     struct oko_hash_bucket *bucket = bucket_at(table, index);
     uint64_t tags = OKO_LOAD_ACQUIRE(&bucket->tags);
     for (uint64_t hits = oko_hash_hits(tags, oko_hash_tag(probe->h)); hits != 0; hits &= hits - 1) {
@@ -223,7 +225,7 @@ static int take_lane(struct oko_map_hash *table, struct oko_hash_bucket *bucket,
 struct oko_hash_at oko_hash_take(struct oko_map_hash *table, const struct oko_hash_probe *probe,
                                  uint32_t worker)
 {
-    uint64_t index = probe->h & table->mask;
+    uint64_t index = oko_hash_index(table, probe->h);
     struct oko_hash_bucket *bucket = bucket_at(table, index);
     struct oko_hash_at at = {NULL, 0};
     for (int own = 0; own <= (worker != OKO_POOL_NOBODY) && at.slot == NULL; own++) {
@@ -358,7 +360,7 @@ static int put(struct oko_map_hash *table, const struct oko_hash_probe *probe, u
                const void *value, uint32_t flags)
 {
     int status = 0;
-    uint8_t *lock = oko_hash_lock(table, probe->h);
+    uint8_t *lock = oko_hash_lock(table, oko_hash_index(table, probe->h));
     oko_spin_lock(lock);
     struct oko_hash_at at = oko_hash_find(table, probe);
     if (at.slot != NULL) {
@@ -395,7 +397,7 @@ static int hash_update(struct oko_map *map, const void *key, const void *value, 
 static bool take_out(struct oko_map_hash *table, const struct oko_hash_probe *probe,
                      uint32_t worker)
 {
-    uint8_t *lock = oko_hash_lock(table, probe->h);
+    uint8_t *lock = oko_hash_lock(table, oko_hash_index(table, probe->h));
     oko_spin_lock(lock);
     struct oko_hash_at at = oko_hash_find(table, probe);
     if (at.slot != NULL)
@@ -454,7 +456,7 @@ int oko_hash_get(struct oko_map *map, const uint8_t *key, uint8_t *value)
     struct oko_map_hash *table = table_of(map);
     struct oko_hash_probe probe;
     oko_hash_probe_init(table, &probe, key);
-    uint8_t *lock = oko_hash_lock(table, probe.h);
+    uint8_t *lock = oko_hash_lock(table, oko_hash_index(table, probe.h));
     oko_spin_lock(lock);
     struct oko_hash_at at = oko_hash_find(table, &probe);
     if (at.slot != NULL)
@@ -521,7 +523,7 @@ int64_t oko_hash_dump(struct oko_map *map, uint64_t *cursor, uint8_t *out, uint3
     oko_map_dump_sizes(map, &key_size, &value_size);
     uint64_t index = *cursor >> 32, place = *cursor & UINT32_MAX;
     uint32_t n = 0;
-    for (; index <= table->mask && n < max; index++, place = 0) {
+    for (; index < table->n_buckets && n < max; index++, place = 0) {
         uint8_t *lock = oko_hash_lock(table, index);
         oko_spin_lock(lock);
         struct oko_hash_at at;
@@ -543,12 +545,12 @@ int64_t oko_hash_dump(struct oko_map *map, uint64_t *cursor, uint8_t *out, uint3
 static int hash_clear(struct oko_map *map)
 {
     struct oko_map_hash *table = table_of(map);
-    for (uint64_t index = 0; index <= table->mask; index++) {
+    for (uint64_t index = 0; index < table->n_buckets; index++) {
         uint8_t *lock = oko_hash_lock(table, index);
         oko_spin_lock(lock);
         struct oko_hash_at at;
         struct oko_hash_probe probe;
-        probe.h = index; /* remove needs no more than the bucket */
+        probe.h = index << table->shift; /* remove needs no more than the bucket */
         while ((at = oko_hash_first_in(table, index)).slot != NULL)
             oko_hash_remove(table, &probe, at, OKO_POOL_NOBODY);
         oko_spin_unlock(lock);

@@ -1,21 +1,22 @@
 /* The hash table under hash, LRU hash and per-worker hash: its layout, which the JIT inlines.
  *
- * Idea. n_buckets (a power of two) buckets, each with a header of 16 bytes and four slots. A key's
- * home is one bucket; its four slots are the fixed probe window. The header holds a 16-bit tag per
- * slot, so one 8-byte load and a few register operations find the slot without a branch per slot;
- * for a 5-tuple (16 bytes and a value of 8) the header and the first two slots share a cache line.
- * Keys that find no room in their window go to a pool of overflow entries, chained per home bucket;
- * with at most two entries per bucket on average these are few (under 4 %), and counted.
+ * Idea. n_buckets (a power of two, at least 2) buckets, each with a header of 16 bytes and four
+ * slots. A key's home is one bucket; its four slots are the fixed probe window. The header holds a
+ * 16-bit tag per slot, so one 8-byte load and a few register operations find the slot without a
+ * branch per slot; for a 5-tuple (16 bytes and a value of 8) the header and the first two slots
+ * share a cache line. Keys that find no room in their window go to a pool of overflow entries,
+ * chained per home bucket; with at most two entries per bucket on average these are few (under 4
+ * %), and counted.
  *
  * The table is preallocated and entries never move. The pool alone could hold max_entries, so an
  * insert fails for lack of room only at max_entries.
  *
  * ---- Lookup, step by step (what generated code repeats) ----
  *   1. w[0 .. key_words-1] = the key as little-endian 8-byte words, the last padded with zeroes.
- *   2. h      = oko_hash_words(&table->hash, w, key_words)             (base/hash.h; 1 multiply per
- *               16 bytes of key, or part of it)
- *   3. bucket = table->buckets + (h & table->mask) * table->bucket_size
- *   4. tag    = (h >> 48) | 1                                          (never 0: 0 is empty)
+ *   2. h      = oko_hash_words(&table->hash, w, key_words)             (base/hash.h; the upper 32
+ *               bits are all that is used, so its last step may be left out)
+ *   3. bucket = table->buckets + (h >> table->shift) * table->bucket_size
+ *   4. tag    = (h >> 32 & 0xffff) | 1                                 (never 0: 0 is empty)
  *   5. x      = load64(bucket) ^ tag * 0x0001000100010001              (bucket->tags, slot 0
  * lowest) hits   = (x - 0x0001000100010001) & ~x & 0x8000800080008000     (bit 15 of lane i: slot
  * i)
@@ -80,7 +81,8 @@ struct oko_map_hash {
     struct oko_map map;
     /* Constant: what a lookup needs. */
     uint8_t *buckets;
-    uint64_t mask;        /* n_buckets - 1 */
+    uint32_t shift; /* 64 - log2(n_buckets): 35..63 */
+    uint32_t n_buckets;
     uint32_t bucket_size; /* bytes; a multiple of 64 */
     uint32_t slot_size;   /* bytes; a multiple of 8 */
     uint32_t key_words;   /* the key starts the slot */
@@ -104,7 +106,7 @@ struct oko_map_hash {
 
 static inline uint64_t oko_hash_tag(uint64_t h)
 {
-    return h >> 48 | 1;
+    return (h >> 32 & 0xffff) | 1;
 }
 
 /* Bits 15 of the lanes that may hold the tag: exact in the lowest one set. */
@@ -151,7 +153,12 @@ void oko_hash_remove(struct oko_map_hash *table, const struct oko_hash_probe *pr
                      struct oko_hash_at at, uint32_t worker);
 uint8_t *oko_hash_slot(const struct oko_map_hash *table, uint64_t number);
 uint64_t *oko_hash_value(const struct oko_map_hash *table, struct oko_hash_at at, uint32_t worker);
-uint8_t *oko_hash_lock(struct oko_map_hash *table, uint64_t h);
+/* Of the writers of a bucket. */
+uint8_t *oko_hash_lock(struct oko_map_hash *table, uint64_t index);
+static inline uint64_t oko_hash_index(const struct oko_map_hash *table, uint64_t h)
+{
+    return h >> table->shift;
+}
 
 /* Any entry whose home is the bucket; the caller holds the lock. */
 struct oko_hash_at oko_hash_first_in(const struct oko_map_hash *table, uint64_t index);

@@ -245,7 +245,7 @@ static int lru_clear(struct oko_map *map)
     struct oko_map_hash *table = table_of(map);
     struct oko_lru *lru = table->lru;
     struct oko_hash_at at;
-    for (uint64_t index = 0; index <= table->mask; index++) {
+    for (uint64_t index = 0; index < table->n_buckets; index++) {
         oko_spin_lock(&table->table_lock);
         while ((at = oko_hash_first_in(table, index)).slot != NULL) {
             uint32_t place = *place_of(table, at.slot);

@@ -9,7 +9,7 @@
  * ---- Positions, step by step ----
  *   h = oko_hash_bytes(&sketch->hash, item, sketch->item_size)    (base/hash.h; the key is fixed,
  *       the same for every sketch everywhere, so that results never depend on a secret)
- *   h1 = low 32 bits of h;  h2 = high 32 bits of h | 1
+ *   h1 = high 32 bits of h;  h2 = low 32 bits of h | 1
  *   x_i = h1 + i * h2  modulo 2^32;   p_i = x_i * width >> 32  in 64 bits       (0 <= p_i < width)
  * Bloom filter: width = max_entries bits; p_i is a bit: bit p_i % 64 of the word p_i / 64
  *   of the block. Present when every bit is set in some block.
@@ -50,7 +50,7 @@ static inline uint64_t oko_sketch_hash(const struct oko_map_sketch *sketch, cons
 static inline uint32_t oko_sketch_position(const struct oko_map_sketch *sketch, uint64_t h,
                                            uint32_t i)
 {
-    uint32_t x = (uint32_t)h + i * ((uint32_t)(h >> 32) | 1);
+    uint32_t x = (uint32_t)(h >> 32) + i * ((uint32_t)h | 1);
     return (uint32_t)((uint64_t)x * sketch->width >> 32);
 }
 
