@@ -1,0 +1,328 @@
+/* Linear forms and what is known of their values; see linear.h. */
+#include "linear.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const int64_t max_coeff = (int64_t)1 << 40;
+
+/* ---------------------------------------------------------------- forms */
+
+struct oko_form oko_form_const(int64_t c)
+{
+    return (struct oko_form){.c = c};
+}
+
+struct oko_form oko_form_id(uint32_t id)
+{
+    return (struct oko_form){.n = 1, .id = {id}, .coeff = {1}};
+}
+
+static bool add_terms(struct oko_form *out, const struct oko_form *a, int64_t k,
+                      const struct oko_form *b)
+{
+    struct oko_form sum = {0};
+    uint32_t i = 0, j = 0;
+    while (i < a->n || j < b->n) {
+        int64_t coeff = 0, scaled;
+        uint32_t id;
+        bool take_a = i < a->n && (j == b->n || a->id[i] <= b->id[j]);
+        bool take_b = j < b->n && (i == a->n || b->id[j] <= a->id[i]);
+        id = take_a ? a->id[i] : b->id[j];
+        if (take_a)
+            coeff = a->coeff[i++];
+        if (take_b && (__builtin_mul_overflow(b->coeff[j++], k, &scaled) ||
+                       __builtin_add_overflow(coeff, scaled, &coeff)))
+            return false;
+        if (coeff == 0)
+            continue;
+        if (sum.n == OKO_FORM_TERMS || coeff > max_coeff || coeff < -max_coeff)
+            return false;
+        sum.id[sum.n] = id;
+        sum.coeff[sum.n++] = coeff;
+    }
+    sum.c = a->c;
+    *out = sum;
+    return true;
+}
+
+bool oko_form_add(struct oko_form *out, const struct oko_form *a, int64_t k,
+                  const struct oko_form *b)
+{
+    int64_t c = (int64_t)((uint64_t)a->c + (uint64_t)k * (uint64_t)b->c);
+    if (!add_terms(out, a, k, b))
+        return false;
+    out->c = c;
+    return true;
+}
+
+bool oko_form_add_exact(struct oko_form *out, const struct oko_form *a, int64_t k,
+                        const struct oko_form *b)
+{
+    int64_t c;
+    if (__builtin_mul_overflow(b->c, k, &c) || __builtin_add_overflow(a->c, c, &c) ||
+        !add_terms(out, a, k, b))
+        return false;
+    out->c = c;
+    return true;
+}
+
+bool oko_form_equal(const struct oko_form *a, const struct oko_form *b)
+{
+    if (a->n != b->n || a->c != b->c)
+        return false;
+    for (uint32_t i = 0; i < a->n; i++)
+        if (a->id[i] != b->id[i] || a->coeff[i] != b->coeff[i])
+            return false;
+    return true;
+}
+
+int64_t oko_form_coeff(const struct oko_form *form, uint32_t id)
+{
+    for (uint32_t i = 0; i < form->n; i++)
+        if (form->id[i] == id)
+            return form->coeff[i];
+    return 0;
+}
+
+/* ---------------------------------------------------------------- intervals */
+
+void oko_rel_init(struct oko_rel *rel)
+{
+    memset(rel, 0, sizeof(*rel));
+}
+
+void oko_rel_destroy(struct oko_rel *rel)
+{
+    free(rel->bound);
+    rel->bound = NULL;
+}
+
+bool oko_rel_add_id(struct oko_rel *rel, uint32_t id, int64_t lo, int64_t hi)
+{
+    if (rel->n_bounds == rel->max_bounds) {
+        uint32_t max = rel->max_bounds == 0 ? 64 : 2 * rel->max_bounds;
+        struct oko_bound *bound = realloc(rel->bound, max * sizeof(*bound));
+        if (bound == NULL)
+            return false;
+        rel->bound = bound;
+        rel->max_bounds = max;
+    }
+    rel->bound[rel->n_bounds++] = (struct oko_bound){id, lo, hi};
+    return true;
+}
+
+static struct oko_bound *find(const struct oko_rel *rel, uint32_t id)
+{
+    uint32_t lo = 0, hi = rel->n_bounds;
+    while (lo < hi) {
+        uint32_t mid = lo + (hi - lo) / 2;
+        if (rel->bound[mid].id < id)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo < rel->n_bounds && rel->bound[lo].id == id ? &rel->bound[lo] : NULL;
+}
+
+const struct oko_bound *oko_rel_id(const struct oko_rel *rel, uint32_t id)
+{
+    return find(rel, id);
+}
+
+bool oko_rel_narrow(struct oko_rel *rel, uint32_t id, int64_t lo, int64_t hi)
+{
+    struct oko_bound *bound = find(rel, id);
+    if (bound == NULL)
+        return true;
+    if (lo > bound->lo)
+        bound->lo = lo, rel->changed = true;
+    if (hi < bound->hi)
+        bound->hi = hi, rel->changed = true;
+    return bound->lo <= bound->hi;
+}
+
+void oko_rel_bounds(struct oko_rel *rel, const struct oko_form *form, oko_wide *lo, oko_wide *hi)
+{
+    rel->work++;
+    *lo = *hi = form->c;
+    for (uint32_t i = 0; i < form->n; i++) {
+        const struct oko_bound *bound = find(rel, form->id[i]);
+        int64_t least = bound != NULL ? bound->lo : INT64_MIN;
+        int64_t most = bound != NULL ? bound->hi : INT64_MAX;
+        int64_t coeff = form->coeff[i];
+        *lo += (oko_wide)coeff * (coeff > 0 ? least : most);
+        *hi += (oko_wide)coeff * (coeff > 0 ? most : least);
+    }
+}
+
+/* ---------------------------------------------------------------- proofs */
+
+/* form = (form - m * con) + m * con <= form - m * con, for m > 0: an inequality that shares an id
+ * with the form is subtracted so that the id goes away. */
+oko_wide oko_rel_upper(struct oko_rel *rel, const struct oko_form *form, int depth)
+{
+    oko_wide lo, best;
+    oko_rel_bounds(rel, form, &lo, &best);
+    if (depth == 0 || form->n == 0)
+        return best;
+    for (uint32_t k = 0; k < rel->n_cons; k++) {
+        const struct oko_form *con = &rel->con[k];
+        int64_t tried = 0;
+        for (uint32_t i = 0; i < form->n; i++) {
+            int64_t theirs = oko_form_coeff(con, form->id[i]);
+            if (theirs == 0 || form->coeff[i] % theirs != 0)
+                continue;
+            int64_t m = form->coeff[i] / theirs;
+            struct oko_form rest;
+            if (m <= 0 || m == tried || !oko_form_add_exact(&rest, form, -m, con))
+                continue;
+            tried = m;
+            oko_wide upper = oko_rel_upper(rel, &rest, depth - 1);
+            if (upper < best)
+                best = upper;
+        }
+    }
+    return best;
+}
+
+static struct oko_form negated(const struct oko_form *form)
+{
+    struct oko_form out = *form;
+    for (uint32_t i = 0; i < out.n; i++)
+        out.coeff[i] = -out.coeff[i];
+    out.c = -out.c;
+    return out;
+}
+
+oko_wide oko_rel_lower(struct oko_rel *rel, const struct oko_form *form, int depth)
+{
+    oko_wide lo, hi;
+    oko_rel_bounds(rel, form, &lo, &hi);
+    if (depth == 0 || form->c == INT64_MIN)
+        return lo;
+    struct oko_form minus = negated(form);
+    return -oko_rel_upper(rel, &minus, depth);
+}
+
+bool oko_rel_proves(struct oko_rel *rel, const struct oko_form *form)
+{
+    for (int depth = 0; depth <= 2; depth++)
+        if (oko_rel_upper(rel, form, depth) <= 0)
+            return true;
+    return false;
+}
+
+static oko_wide floor_div(oko_wide a, oko_wide b)
+{
+    oko_wide q = a / b;
+    return (a % b != 0 && (a < 0) != (b < 0)) ? q - 1 : q;
+}
+
+static int64_t clamp(oko_wide x)
+{
+    return x < INT64_MIN ? INT64_MIN : x > INT64_MAX ? INT64_MAX : (int64_t)x;
+}
+
+/* con <= 0 bounds each of its ids by the others' intervals. */
+static bool tighten(struct oko_rel *rel, const struct oko_form *con)
+{
+    oko_wide lo, hi;
+    oko_rel_bounds(rel, con, &lo, &hi);
+    if (lo > 0)
+        return false;
+    for (uint32_t i = 0; i < con->n; i++) {
+        const struct oko_bound *bound = find(rel, con->id[i]);
+        int64_t coeff = con->coeff[i];
+        if (bound == NULL)
+            continue;
+        /* coeff * x <= -(rest's least value) */
+        oko_wide own = (oko_wide)coeff * (coeff > 0 ? bound->lo : bound->hi);
+        oko_wide limit = -(lo - own);
+        bool ok =
+            coeff > 0
+                ? oko_rel_narrow(rel, con->id[i], INT64_MIN, clamp(floor_div(limit, coeff)))
+                : oko_rel_narrow(rel, con->id[i], clamp(-floor_div(limit, -coeff)), INT64_MAX);
+        if (!ok)
+            return false;
+    }
+    return true;
+}
+
+static bool same_terms(const struct oko_form *a, const struct oko_form *b)
+{
+    struct oko_form x = *a, y = *b;
+    x.c = y.c = 0;
+    return oko_form_equal(&x, &y);
+}
+
+static void drop(struct oko_rel *rel, uint32_t k)
+{
+    rel->n_cons--;
+    memmove(&rel->con[k], &rel->con[k + 1], (rel->n_cons - k) * sizeof(rel->con[0]));
+}
+
+/* Keeps an inequality of two ids or more; of those with the same terms the sharpest; when there is
+ * no room, instead of the oldest. */
+static void remember(struct oko_rel *rel, const struct oko_form *con)
+{
+    oko_wide lo, hi;
+    oko_rel_bounds(rel, con, &lo, &hi);
+    if (con->n < 2 || hi <= 0)
+        return;
+    for (uint32_t k = 0; k < rel->n_cons; k++)
+        if (same_terms(&rel->con[k], con)) {
+            if (con->c > rel->con[k].c)
+                rel->con[k].c = con->c;
+            return;
+        }
+    if (rel->n_cons == OKO_REL_CONS)
+        drop(rel, 0);
+    rel->con[rel->n_cons++] = *con;
+}
+
+bool oko_rel_assume(struct oko_rel *rel, const struct oko_form *form)
+{
+    if (!tighten(rel, form))
+        return false;
+    remember(rel, form);
+    /* Two rounds let a new bound travel through another inequality. */
+    for (int round = 0; round < 2; round++)
+        for (uint32_t k = 0; k < rel->n_cons; k++)
+            if (!tighten(rel, &rel->con[k]))
+                return false;
+    return true;
+}
+
+/* ---------------------------------------------------------------- forgetting */
+
+/* Fourier-Motzkin: sums of two inequalities in which the id cancels say all that they say about
+ * the others. Then those with the id go. */
+static void eliminate(struct oko_rel *rel, uint32_t id)
+{
+    for (uint32_t p = 0; p < rel->n_cons; p++) {
+        int64_t a = oko_form_coeff(&rel->con[p], id);
+        for (uint32_t q = 0; a > 0 && q < rel->n_cons; q++) {
+            int64_t b = oko_form_coeff(&rel->con[q], id);
+            struct oko_form sum;
+            if (b < 0 && a % b == 0 && rel->n_cons < OKO_REL_CONS &&
+                oko_form_add_exact(&sum, &rel->con[p], -(a / b), &rel->con[q]))
+                remember(rel, &sum);
+        }
+    }
+    for (uint32_t k = rel->n_cons; k-- > 0;)
+        if (oko_form_coeff(&rel->con[k], id) != 0)
+            drop(rel, k);
+}
+
+void oko_rel_forget(struct oko_rel *rel, bool (*keep)(void *arg, uint32_t id), void *arg)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < rel->n_bounds; i++)
+        if (!keep(arg, rel->bound[i].id))
+            eliminate(rel, rel->bound[i].id);
+    for (uint32_t i = 0; i < rel->n_bounds; i++)
+        if (keep(arg, rel->bound[i].id))
+            rel->bound[n++] = rel->bound[i];
+    rel->n_bounds = n;
+}
