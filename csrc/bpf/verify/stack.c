@@ -61,28 +61,39 @@ static uint32_t cut(struct oko_state *st, uint32_t frame, uint32_t pos, uint32_t
     return first;
 }
 
+static void insert(struct oko_state *st, uint32_t at, struct oko_piece piece)
+{
+    if (st->n_pieces == st->max_pieces) {
+        uint32_t max = st->max_pieces == 0 ? 32 : 2 * st->max_pieces;
+        struct oko_piece *larger = realloc(st->piece, max * sizeof(*larger));
+        if (larger == NULL) {
+            st->no_memory = true;
+            return;
+        }
+        st->piece = larger;
+        st->max_pieces = max;
+    }
+    memmove(&st->piece[at + 1], &st->piece[at], (st->n_pieces - at) * sizeof(st->piece[0]));
+    st->n_pieces++;
+    st->piece[at] = piece;
+}
+
+void oko_state_put(struct oko_state *st, uint32_t frame, uint32_t pos, uint32_t size,
+                   const struct oko_reg *r)
+{
+    uint32_t at = cut(st, frame, pos, size);
+    insert(st, at, (struct oko_piece){(uint8_t)frame, (uint8_t)size, (uint16_t)pos, *r});
+}
+
 void oko_state_store(struct oko_state *st, uint32_t frame, uint32_t pos, uint32_t size,
                      const struct oko_reg *r)
 {
-    uint32_t at = cut(st, frame, pos, size);
     bool pointer = r != NULL && oko_reg_is_pointer(r);
     struct oko_reg some = r != NULL ? *r : oko_reg_loaded(st, size);
     if (!pointer)
         oko_reg_zext(st, 8 * size, &some);
     mark(st, frame, pos, size, !pointer);
-    if (st->n_pieces == st->max_pieces) {
-        uint32_t max = st->max_pieces == 0 ? 32 : 2 * st->max_pieces;
-        struct oko_piece *piece = realloc(st->piece, max * sizeof(*piece));
-        if (piece == NULL) {
-            st->no_memory = true;
-            return;
-        }
-        st->piece = piece;
-        st->max_pieces = max;
-    }
-    memmove(&st->piece[at + 1], &st->piece[at], (st->n_pieces - at) * sizeof(st->piece[0]));
-    st->n_pieces++;
-    st->piece[at] = (struct oko_piece){(uint8_t)frame, (uint8_t)size, (uint16_t)pos, some};
+    oko_state_put(st, frame, pos, size, &some);
 }
 
 void oko_state_smear(struct oko_state *st, uint32_t frame, uint32_t pos, uint32_t size)

@@ -264,6 +264,7 @@ static bool alu_form(struct oko_state *st, uint8_t op, bool is64, const struct o
     const struct oko_range *ra = is64 ? &a->s.full : &a->s.low;
     const struct oko_range *rb = is64 ? &b->s.full : &b->s.low;
     bool known = oko_range_is_const(rb);
+    bool whole = is64 || oko_scalar_fits32(&a->s); /* the number, not only its lower half */
     struct oko_form zero = oko_form_const(0);
     switch (op) {
     case BPF_ADD:
@@ -279,13 +280,13 @@ static bool alu_form(struct oko_state *st, uint8_t op, bool is64, const struct o
         return known && n < 48 && oko_form_add(out, &zero, (int64_t)1 << n, &a->f);
     }
     case BPF_RSH:
-        return known && is64 && (rb->umin & 63) < 48 &&
+        return known && whole && (rb->umin & 63) < 48 &&
                divide_form(st, a, (int64_t)1 << (rb->umin & 63), out);
     case BPF_ARSH: /* of numbers that are not negative */
         return known && is64 && a->s.full.smin >= 0 && (rb->umin & 63) < 48 &&
                divide_form(st, a, (int64_t)1 << (rb->umin & 63), out);
     case BPF_DIV:
-        return known && is64 && rb->smin > 0 && divide_form(st, a, rb->smin, out);
+        return known && whole && rb->smin > 0 && divide_form(st, a, rb->smin, out);
     case BPF_AND: /* that changes nothing */
         if (known && (possible(ra) & ~rb->umin) == 0) {
             *out = a->f;

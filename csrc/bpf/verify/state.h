@@ -138,6 +138,9 @@ struct oko_piece *oko_state_piece(struct oko_state *st, uint32_t frame, uint32_t
 /* A store to known bytes, of a register or (r NULL) of some number. */
 void oko_state_store(struct oko_state *st, uint32_t frame, uint32_t pos, uint32_t size,
                      const struct oko_reg *r);
+/* Puts a piece there; what is known of the bytes outside pieces stays. */
+void oko_state_put(struct oko_state *st, uint32_t frame, uint32_t pos, uint32_t size,
+                   const struct oko_reg *r);
 /* A store of a number somewhere into [pos, pos + size). */
 void oko_state_smear(struct oko_state *st, uint32_t frame, uint32_t pos, uint32_t size);
 /* Whether all bytes hold numbers; *bad gets the first that does not. */

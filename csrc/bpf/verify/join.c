@@ -1,0 +1,663 @@
+/* Comparing and joining abstract states; see join.h. */
+#include "join.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---------------------------------------------------------------- scratch */
+
+void oko_joiner_destroy(struct oko_joiner *j)
+{
+    free(j->pair);
+    free(j->kept);
+    free(j->image);
+    free(j->has_image);
+    free(j->obj);
+    memset(j, 0, sizeof(*j));
+}
+
+static bool prepare(struct oko_joiner *j, uint32_t n_ids)
+{
+    j->n_pairs = j->n_objs = 0;
+    if (n_ids > j->max_ids) {
+        uint32_t max = 2 * n_ids;
+        free(j->kept);
+        free(j->image);
+        free(j->has_image);
+        j->kept = calloc(max / 64 + 1, sizeof(*j->kept));
+        j->image = calloc(max, sizeof(*j->image));
+        j->has_image = calloc(max, sizeof(*j->has_image));
+        j->max_ids = max;
+        if (j->kept == NULL || j->image == NULL || j->has_image == NULL) {
+            j->max_ids = 0;
+            j->no_memory = true;
+            return false;
+        }
+    }
+    memset(j->kept, 0, (n_ids / 64 + 1) * sizeof(*j->kept));
+    memset(j->has_image, 0, n_ids * sizeof(*j->has_image));
+    return true;
+}
+
+static struct oko_pair *add_pair(struct oko_joiner *j)
+{
+    if (j->n_pairs == j->max_pairs) {
+        uint32_t max = j->max_pairs == 0 ? 64 : 2 * j->max_pairs;
+        struct oko_pair *pair = realloc(j->pair, max * sizeof(*pair));
+        if (pair == NULL) {
+            j->no_memory = true;
+            return NULL;
+        }
+        j->pair = pair;
+        j->max_pairs = max;
+    }
+    struct oko_pair *pair = &j->pair[j->n_pairs++];
+    *pair = (struct oko_pair){.where = OKO_NOWHERE};
+    return pair;
+}
+
+/* The joined object of two, or 0 if there is none yet and make is false. */
+static uint32_t join_obj(struct oko_joiner *j, uint32_t a, uint32_t b, uint32_t *next_id)
+{
+    for (uint32_t i = 0; i < j->n_objs; i++)
+        if (j->obj[i][0] == a && (next_id == NULL || j->obj[i][1] == b))
+            return next_id != NULL ? j->obj[i][2] : (j->obj[i][1] == b ? b : 0);
+    if (j->n_objs == j->max_objs) {
+        uint32_t max = j->max_objs == 0 ? 16 : 2 * j->max_objs;
+        uint32_t(*obj)[3] = realloc(j->obj, max * sizeof(*obj));
+        if (obj == NULL) {
+            j->no_memory = true;
+            return 0;
+        }
+        j->obj = obj;
+        j->max_objs = max;
+    }
+    uint32_t joined = next_id == NULL ? b : (*next_id)++;
+    j->obj[j->n_objs][0] = a;
+    j->obj[j->n_objs][1] = b;
+    j->obj[j->n_objs++][2] = joined;
+    return joined;
+}
+
+static uint32_t index_of(const struct oko_state *st, uint32_t id)
+{
+    const struct oko_bound *bound = oko_rel_id(&st->rel, id);
+    return bound == NULL ? UINT32_MAX : (uint32_t)(bound - st->rel.bound);
+}
+
+/* ---------------------------------------------------------------- inclusion */
+
+static bool same_object(const struct oko_reg *a, const struct oko_reg *b)
+{
+    return a->type == b->type && a->index == b->index && a->frame == b->frame;
+}
+
+static bool reg_within(struct oko_joiner *j, const struct oko_reg *old, const struct oko_reg *fresh)
+{
+    if (old->type == OKO_REG_UNSET)
+        return true;
+    if (!same_object(old, fresh) || (fresh->maybe_null && !old->maybe_null))
+        return false;
+    if (old->type == OKO_REG_VALUE && join_obj(j, old->obj, fresh->obj, NULL) == 0)
+        return false;
+    if (old->type == OKO_REG_MAP)
+        return true;
+    if (!oko_scalar_within(&fresh->s, &old->s))
+        return false;
+    struct oko_pair *pair = add_pair(j);
+    if (pair == NULL)
+        return false;
+    pair->a = old->f;
+    pair->b = fresh->f;
+    return true;
+}
+
+static bool stack_within(struct oko_joiner *j, const struct oko_state *old, struct oko_state *fresh)
+{
+    for (uint32_t f = 0; f < old->n_frames; f++)
+        for (uint32_t k = 0; k < OKO_STACK_SIZE / 64; k++)
+            if ((old->frame[f].init[k] & ~fresh->frame[f].init[k]) != 0)
+                return false;
+    for (uint32_t i = 0; i < old->n_pieces; i++) {
+        const struct oko_piece *piece = &old->piece[i];
+        const struct oko_piece *other =
+            oko_state_piece(fresh, piece->frame, piece->pos, piece->size);
+        struct oko_reg r;
+        if (other != NULL)
+            r = other->r;
+        else if (oko_reg_is_pointer(&piece->r))
+            return false;
+        else /* other stores wrote these bytes: some number */
+            r = oko_state_load(fresh, piece->frame, piece->pos, piece->size);
+        if (!reg_within(j, &piece->r, &r))
+            return false;
+    }
+    return true;
+}
+
+static bool ghosts_within(struct oko_joiner *j, const struct oko_state *old,
+                          const struct oko_state *fresh)
+{
+    for (uint32_t i = 0; i < old->n_ghosts; i++) {
+        const struct oko_ghost *a = &old->ghost[i], *b = NULL;
+        for (uint32_t k = 0; k < fresh->n_ghosts && b == NULL; k++)
+            if (fresh->ghost[k].loop == a->loop && fresh->ghost[k].frame == a->frame &&
+                fresh->ghost[k].where == a->where)
+                b = &fresh->ghost[k];
+        struct oko_pair *pair = b != NULL ? add_pair(j) : NULL;
+        if (pair == NULL)
+            return false;
+        pair->a = a->f;
+        pair->b = b->f;
+    }
+    return true;
+}
+
+/* Replaces the old state's ids by their images; ids without one stay, and *open counts them. */
+static bool substitute(const struct oko_joiner *j, const struct oko_state *old,
+                       const struct oko_form *form, bool exact, struct oko_form *out,
+                       uint32_t *open, uint32_t *an_open)
+{
+    struct oko_form sum = oko_form_const(form->c);
+    *open = 0;
+    for (uint32_t i = 0; i < form->n; i++) {
+        uint32_t at = index_of(old, form->id[i]);
+        if (at == UINT32_MAX || !j->has_image[at]) {
+            ++*open;
+            *an_open = i;
+            continue;
+        }
+        if (!(exact ? oko_form_add_exact : oko_form_add)(&sum, &sum, form->coeff[i], &j->image[at]))
+            return false;
+    }
+    *out = sum;
+    return true;
+}
+
+/* One pass over the pairs: those whose old form has a single id without image give it one. */
+static bool match_pairs(struct oko_joiner *j, const struct oko_state *old, bool *progress)
+{
+    *progress = false;
+    for (uint32_t i = 0; i < j->n_pairs; i++) {
+        struct oko_pair *pair = &j->pair[i];
+        struct oko_form part;
+        uint32_t open, k = 0;
+        if (pair->done)
+            continue;
+        if (!substitute(j, old, &pair->a, false, &part, &open, &k))
+            return false;
+        if (open == 0) {
+            if (!oko_form_equal(&part, &pair->b))
+                return false;
+            pair->done = true;
+        } else if (open == 1 && (pair->a.coeff[k] == 1 || pair->a.coeff[k] == -1)) {
+            /* b = part + coeff * id */
+            struct oko_form image, zero = oko_form_const(0);
+            uint32_t at = index_of(old, pair->a.id[k]);
+            if (at == UINT32_MAX || !oko_form_add(&image, &pair->b, -1, &part) ||
+                !oko_form_add(&image, &zero, pair->a.coeff[k], &image))
+                return false;
+            j->image[at] = image;
+            j->has_image[at] = true;
+            pair->done = true;
+            *progress = true;
+        }
+    }
+    return true;
+}
+
+static bool match(struct oko_joiner *j, const struct oko_state *old, const struct oko_state *fresh)
+{
+    bool progress;
+    for (;;) {
+        do {
+            if (!match_pairs(j, old, &progress))
+                return false;
+        } while (progress);
+        /* What is left has several open ids: let one mean what its name means in the new state. */
+        uint32_t at = UINT32_MAX;
+        for (uint32_t i = 0; i < j->n_pairs && at == UINT32_MAX; i++)
+            for (uint32_t k = 0; !j->pair[i].done && k < j->pair[i].a.n; k++) {
+                uint32_t here = index_of(old, j->pair[i].a.id[k]);
+                if (here == UINT32_MAX)
+                    return false;
+                if (!j->has_image[here] && at == UINT32_MAX)
+                    at = here;
+            }
+        if (at == UINT32_MAX)
+            return true;
+        if (oko_rel_id(&fresh->rel, old->rel.bound[at].id) == NULL)
+            return false;
+        j->image[at] = oko_form_id(old->rel.bound[at].id);
+        j->has_image[at] = true;
+    }
+}
+
+static bool relation_within(struct oko_joiner *j, const struct oko_state *old,
+                            struct oko_state *fresh)
+{
+    for (uint32_t i = 0; i < old->rel.n_bounds; i++) {
+        const struct oko_bound *bound = &old->rel.bound[i];
+        const struct oko_form *image = &j->image[i];
+        if (!j->has_image[i]) /* nothing depends on it */
+            continue;
+        for (int depth = 0;; depth++) {
+            if (oko_rel_lower(&fresh->rel, image, depth) >= bound->lo &&
+                oko_rel_upper(&fresh->rel, image, depth) <= bound->hi)
+                break;
+            if (depth == 2)
+                return false;
+        }
+    }
+    for (uint32_t i = 0; i < old->rel.n_cons; i++) {
+        struct oko_form con;
+        uint32_t open, k;
+        if (!substitute(j, old, &old->rel.con[i], true, &con, &open, &k))
+            return false;
+        if (open > 0) /* kept states have forgotten ids that no location mentions */
+            return false;
+        if (!oko_rel_proves(&fresh->rel, &con))
+            return false;
+    }
+    return true;
+}
+
+bool oko_state_within(struct oko_joiner *j, const struct oko_state *old, struct oko_state *fresh,
+                      const uint16_t live[OKO_MAX_FRAMES])
+{
+    if (!prepare(j, old->rel.n_bounds))
+        return false;
+    uint64_t before = fresh->rel.work;
+    j->work += 4 + old->n_pieces / 4;
+    for (uint32_t f = 0; f < old->n_frames; f++)
+        for (uint32_t i = 0; i < 10; i++)
+            if ((live[f] >> i & 1) != 0 &&
+                !reg_within(j, &old->frame[f].r[i], &fresh->frame[f].r[i]))
+                return false;
+    if (!stack_within(j, old, fresh) || !ghosts_within(j, old, fresh))
+        return false;
+    uint32_t len = index_of(old, OKO_ID_LEN);
+    if (len != UINT32_MAX) {
+        j->image[len] = oko_form_id(OKO_ID_LEN);
+        j->has_image[len] = true;
+    }
+    bool within = match(j, old, fresh) && relation_within(j, old, fresh);
+    j->work += (fresh->rel.work - before) / 8;
+    return within;
+}
+
+/* ---------------------------------------------------------------- widening */
+
+static int64_t below(const struct oko_joiner *j, enum oko_join_mode mode, int64_t x)
+{
+    for (uint32_t i = j->n_thresholds; mode == OKO_WIDEN && i-- > 0;)
+        if (j->threshold[i] <= x)
+            return j->threshold[i];
+    return INT64_MIN;
+}
+
+static int64_t above(const struct oko_joiner *j, enum oko_join_mode mode, int64_t x)
+{
+    for (uint32_t i = 0; mode == OKO_WIDEN && i < j->n_thresholds; i++)
+        if (j->threshold[i] >= x)
+            return j->threshold[i];
+    return INT64_MAX;
+}
+
+static struct oko_range widen_range(const struct oko_joiner *j, enum oko_join_mode mode, unsigned w,
+                                    const struct oko_range *old, struct oko_range joined)
+{
+    struct oko_range all = oko_range_all(w), r = joined;
+    if (r.umin < old->umin) {
+        int64_t limit = r.umin > INT64_MAX ? 0 : below(j, mode, (int64_t)r.umin);
+        r.umin = limit < 0 ? 0 : (uint64_t)limit;
+    }
+    if (r.umax > old->umax) {
+        int64_t limit = r.umax > INT64_MAX ? INT64_MAX : above(j, mode, (int64_t)r.umax);
+        r.umax = limit == INT64_MAX || (uint64_t)limit > all.umax ? all.umax : (uint64_t)limit;
+    }
+    if (r.smin < old->smin) {
+        int64_t limit = below(j, mode, r.smin);
+        r.smin = limit < all.smin ? all.smin : limit;
+    }
+    if (r.smax > old->smax) {
+        int64_t limit = above(j, mode, r.smax);
+        r.smax = limit > all.smax ? all.smax : limit;
+    }
+    uint64_t grown = r.mask & ~old->mask;
+    if (grown != 0) { /* all bits from the lowest that became unknown: only alignment remains */
+        r.mask |= all.mask & ~((grown & -grown) - 1);
+        r.value &= ~r.mask;
+    }
+    return r;
+}
+
+/* The range's descriptions must not sharpen each other here, or what was dropped would come back
+ * through another and the states would not settle. */
+static struct oko_scalar widen(const struct oko_joiner *j, enum oko_join_mode mode,
+                               const struct oko_scalar *old, const struct oko_scalar *fresh)
+{
+    struct oko_scalar joined = oko_scalar_join(*old, *fresh);
+    if (mode == OKO_JOIN)
+        return joined;
+    joined.full = widen_range(j, mode, 64, &old->full, joined.full);
+    joined.low = widen_range(j, mode, 32, &old->low, joined.low);
+    return joined;
+}
+
+/* ---------------------------------------------------------------- join */
+
+struct join {
+    struct oko_joiner *j;
+    enum oko_join_mode mode;
+    struct oko_state *old, *fresh, *out;
+};
+
+static void keep_ids(struct join *join, const struct oko_form *form)
+{
+    for (uint32_t i = 0; i < form->n; i++) {
+        uint32_t at = index_of(join->old, form->id[i]);
+        if (at != UINT32_MAX)
+            join->j->kept[at / 64] |= (uint64_t)1 << (at % 64);
+    }
+}
+
+static bool is_kept(const struct join *join, uint32_t id)
+{
+    uint32_t at = index_of(join->old, id);
+    return at != UINT32_MAX && (join->j->kept[at / 64] >> (at % 64) & 1) != 0;
+}
+
+/* Whether f differs between the states as k times the pair does, up to a common form. */
+static bool as_multiple(struct join *join, const struct oko_pair *pair, const struct oko_form *a,
+                        const struct oko_form *b, int64_t k, struct oko_form *out)
+{
+    struct oko_form da, db, g = oko_form_id(pair->id);
+    if (!oko_form_add(&da, a, -k, &pair->a) || !oko_form_add(&db, b, -k, &pair->b) ||
+        !oko_form_equal(&da, &db) || !oko_form_add(out, &da, k, &g))
+        return false;
+    keep_ids(join, &da);
+    return true;
+}
+
+/* By how much the form grows from the old state to the new one, if that is a constant. */
+static bool growth(const struct oko_form *a, const struct oko_form *b, int64_t *by)
+{
+    struct oko_form d;
+    if (!oko_form_add(&d, b, -1, a) || d.n != 0)
+        return false;
+    *by = d.c;
+    return true;
+}
+
+static bool is_integer(struct oko_state *st, const struct oko_form *f)
+{
+    return oko_rel_lower(&st->rel, f, 1) >= INT64_MIN && oko_rel_upper(&st->rel, f, 1) <= INT64_MAX;
+}
+
+/* The form of a location that has form a in the old state and b in the new one. */
+static struct oko_form join_form(struct join *join, const struct oko_form *a,
+                                 const struct oko_form *b, const struct oko_scalar *s,
+                                 uint32_t frame, uint32_t where)
+{
+    struct oko_joiner *j = join->j;
+    if (oko_form_equal(a, b)) {
+        keep_ids(join, a);
+        return *a;
+    }
+    int64_t mine = 0, theirs = 0;
+    bool constant = growth(a, b, &mine);
+    struct oko_form out;
+    for (uint32_t i = 0; i < j->n_pairs; i++) {
+        const struct oko_pair *pair = &j->pair[i];
+        int64_t k = 1;
+        if (constant && growth(&pair->a, &pair->b, &theirs) && theirs != 0 && theirs != -1 &&
+            mine % theirs == 0)
+            k = mine / theirs;
+        else if (constant && theirs == -1 && mine != INT64_MIN)
+            k = -mine;
+        if (as_multiple(join, pair, a, b, k, &out) ||
+            (!constant && as_multiple(join, pair, a, b, -1, &out)))
+            return out;
+    }
+    struct oko_pair *pair = add_pair(j);
+    if (pair == NULL)
+        return oko_form_const(0); /* the verification ends */
+    pair->a = *a;
+    pair->b = *b;
+    pair->id = (*join->out->next_id)++;
+    pair->frame = frame;
+    pair->where = where;
+    pair->s = *s;
+    pair->exact = is_integer(join->old, a) && is_integer(join->fresh, b);
+    return oko_form_id(pair->id);
+}
+
+/* Whether the location is left for the second pass: those that move by one come first, so that
+ * others become multiples of them. */
+static bool later(const struct oko_form *a, const struct oko_form *b, int pass)
+{
+    int64_t by;
+    bool unit = growth(a, b, &by) && (by == 1 || by == -1);
+    return unit != (pass == 0);
+}
+
+static uint32_t join_reg(struct join *join, const struct oko_reg *a, const struct oko_reg *b,
+                         uint32_t frame, uint32_t where, int pass, struct oko_reg *out)
+{
+    if (a->type == OKO_REG_UNSET && b->type == OKO_REG_UNSET)
+        return 0;
+    if (!same_object(a, b)) {
+        *out = oko_reg_unset();
+        return pass == 0 ? 0 : 1;
+    }
+    if (later(&a->f, &b->f, pass))
+        return 0;
+    *out = *a;
+    out->maybe_null = a->maybe_null || b->maybe_null;
+    if (a->type == OKO_REG_VALUE)
+        out->obj = join_obj(join->j, a->obj, b->obj, join->out->next_id);
+    if (a->type == OKO_REG_MAP)
+        return 0;
+    out->s = widen(join->j, join->mode, &a->s, &b->s);
+    out->f = join_form(join, &a->f, &b->f, &out->s, frame, where);
+    return 0;
+}
+
+static uint32_t join_registers(struct join *join, const uint16_t live[OKO_MAX_FRAMES], int pass)
+{
+    uint32_t lost = 0;
+    for (uint32_t f = 0; f < join->old->n_frames; f++)
+        for (uint32_t i = 0; i < 10; i++)
+            if ((live[f] >> i & 1) != 0)
+                lost += join_reg(join, &join->old->frame[f].r[i], &join->fresh->frame[f].r[i], f, i,
+                                 pass, &join->out->frame[f].r[i]);
+    return lost;
+}
+
+/* Pieces that both states have, and numbers in bytes that one of them has as such. */
+static uint32_t join_stack(struct join *join, int pass)
+{
+    struct oko_state *out = join->out;
+    uint32_t lost = 0;
+    for (uint32_t f = 0; f < out->n_frames; f++)
+        for (uint32_t k = 0; k < OKO_STACK_SIZE / 64; k++)
+            out->frame[f].init[k] = join->old->frame[f].init[k] & join->fresh->frame[f].init[k];
+    for (uint32_t i = 0; i < join->old->n_pieces; i++) {
+        const struct oko_piece *a = &join->old->piece[i];
+        struct oko_piece *b = oko_state_piece(join->fresh, a->frame, a->pos, a->size);
+        if (b == NULL || !same_object(&a->r, &b->r)) {
+            lost += pass != 0 && oko_reg_is_pointer(&a->r);
+            continue;
+        }
+        struct oko_piece *have = oko_state_piece(out, a->frame, a->pos, a->size);
+        if (have != NULL || later(&a->r.f, &b->r.f, pass))
+            continue;
+        struct oko_reg r = oko_reg_unset();
+        join_reg(join, &a->r, &b->r, a->frame, 16u + a->pos, pass, &r);
+        if (r.type == OKO_REG_SCALAR && a->size < 8) {
+            struct oko_scalar fits = oko_scalar_unsigned(0, oko_bits_mask(8u * a->size));
+            oko_scalar_meet(&r.s, &fits);
+        }
+        oko_state_put(out, a->frame, a->pos, a->size, &r);
+    }
+    return lost;
+}
+
+static void join_ghosts(struct join *join)
+{
+    struct oko_scalar any = oko_scalar_all();
+    join->out->n_ghosts = 0;
+    for (uint32_t i = 0; i < join->old->n_ghosts; i++)
+        for (uint32_t k = 0; k < join->fresh->n_ghosts; k++) {
+            const struct oko_ghost *a = &join->old->ghost[i], *b = &join->fresh->ghost[k];
+            if (a->loop != b->loop || a->frame != b->frame || a->where != b->where)
+                continue;
+            struct oko_ghost *ghost = &join->out->ghost[join->out->n_ghosts++];
+            *ghost = *a;
+            ghost->f = join_form(join, &a->f, &b->f, &any, a->frame, OKO_NOWHERE);
+            break;
+        }
+}
+
+/* Bounds of the joined ids: the hull, or what widening makes of it. */
+static bool join_bounds(struct join *join)
+{
+    struct oko_joiner *j = join->j;
+    struct oko_rel *out = &join->out->rel;
+    for (uint32_t i = 0; i < join->old->rel.n_bounds; i++) {
+        const struct oko_bound *a = &join->old->rel.bound[i];
+        const struct oko_bound *b = oko_rel_id(&join->fresh->rel, a->id);
+        if (a->id != OKO_ID_LEN && !is_kept(join, a->id))
+            continue;
+        int64_t lo = b == NULL ? INT64_MIN : b->lo, hi = b == NULL ? INT64_MAX : b->hi;
+        lo = lo >= a->lo ? a->lo : join->mode == OKO_JOIN ? lo : below(j, join->mode, lo);
+        hi = hi <= a->hi ? a->hi : join->mode == OKO_JOIN ? hi : above(j, join->mode, hi);
+        if (a->id == OKO_ID_LEN) {
+            lo = lo < 0 ? 0 : lo;
+            hi = hi > OKO_MAX_PKT ? OKO_MAX_PKT : hi;
+        }
+        if (!oko_rel_add_id(out, a->id, lo, hi))
+            return false;
+    }
+    for (uint32_t i = 0; i < j->n_pairs; i++) {
+        const struct oko_pair *pair = &j->pair[i];
+        oko_wide lo = pair->s.full.smin, hi = pair->s.full.smax;
+        if (pair->exact) {
+            oko_wide a_lo = oko_rel_lower(&join->old->rel, &pair->a, 1);
+            oko_wide a_hi = oko_rel_upper(&join->old->rel, &pair->a, 1);
+            oko_wide b_lo = oko_rel_lower(&join->fresh->rel, &pair->b, 1);
+            oko_wide b_hi = oko_rel_upper(&join->fresh->rel, &pair->b, 1);
+            if (join->mode != OKO_JOIN) {
+                a_lo = a_lo <= b_lo ? a_lo : below(j, join->mode, (int64_t)b_lo);
+                a_hi = a_hi >= b_hi ? a_hi : above(j, join->mode, (int64_t)b_hi);
+            }
+            a_lo = a_lo < b_lo ? a_lo : b_lo;
+            a_hi = a_hi > b_hi ? a_hi : b_hi;
+            lo = lo > a_lo ? lo : a_lo;
+            hi = hi < a_hi ? hi : a_hi;
+        }
+        if (!oko_rel_add_id(out, pair->id, (int64_t)lo, (int64_t)hi))
+            return false;
+    }
+    return true;
+}
+
+/* Rewrites an inequality of one state over the joined ids: each pair's form is replaced by its id
+ * where that makes one of the state's own ids go away. */
+static bool rewrite(struct join *join, bool from_old, const struct oko_form *con,
+                    struct oko_form *out)
+{
+    *out = *con;
+    for (uint32_t i = 0; i < join->j->n_pairs; i++) {
+        const struct oko_pair *pair = &join->j->pair[i];
+        const struct oko_form *side = from_old ? &pair->a : &pair->b;
+        struct oko_form g = oko_form_id(pair->id);
+        for (uint32_t k = 0; pair->exact && k < side->n; k++) {
+            int64_t mine = oko_form_coeff(out, side->id[k]);
+            if (mine == 0 || is_kept(join, side->id[k]) ||
+                (side->coeff[k] != 1 && side->coeff[k] != -1))
+                continue;
+            int64_t times = mine * side->coeff[k];
+            struct oko_form part;
+            if (oko_form_add_exact(&part, out, -times, side) &&
+                oko_form_add_exact(&part, &part, times, &g))
+                *out = part;
+            break;
+        }
+    }
+    for (uint32_t i = 0; i < out->n; i++)
+        if (oko_rel_id(&join->out->rel, out->id[i]) == NULL)
+            return false;
+    return true;
+}
+
+/* Whether an inequality over joined ids holds in one of the states. */
+static bool holds(struct join *join, bool in_old, const struct oko_form *con)
+{
+    struct oko_state *st = in_old ? join->old : join->fresh;
+    struct oko_form form = oko_form_const(con->c);
+    for (uint32_t i = 0; i < con->n; i++) {
+        struct oko_form value = oko_form_id(con->id[i]);
+        for (uint32_t k = 0; k < join->j->n_pairs; k++) {
+            const struct oko_pair *pair = &join->j->pair[k];
+            if (pair->id != con->id[i])
+                continue;
+            if (!pair->exact)
+                return false;
+            value = in_old ? pair->a : pair->b;
+        }
+        if (!oko_form_add_exact(&form, &form, con->coeff[i], &value))
+            return false;
+    }
+    return oko_rel_proves(&st->rel, &form);
+}
+
+static void join_inequalities(struct join *join)
+{
+    for (int turn = 0; turn < 2; turn++) {
+        bool from_old = turn == 0;
+        const struct oko_rel *from = from_old ? &join->old->rel : &join->fresh->rel;
+        for (uint32_t i = 0; i < from->n_cons; i++) {
+            struct oko_form con;
+            if (rewrite(join, from_old, &from->con[i], &con) && holds(join, !from_old, &con) &&
+                holds(join, from_old, &con))
+                oko_rel_assume(&join->out->rel, &con);
+        }
+    }
+}
+
+uint32_t oko_state_join(struct oko_joiner *j, enum oko_join_mode mode, struct oko_state *old,
+                        struct oko_state *fresh, const uint16_t live[OKO_MAX_FRAMES],
+                        struct oko_state *out)
+{
+    struct join join = {j, mode, old, fresh, out};
+    uint64_t before = old->rel.work + fresh->rel.work;
+    uint32_t lost = 0;
+    if (!prepare(j, old->rel.n_bounds))
+        return 0;
+    out->n_frames = old->n_frames;
+    out->n_pieces = out->rel.n_bounds = out->rel.n_cons = out->n_ghosts = 0;
+    for (uint32_t f = 0; f < old->n_frames; f++) {
+        struct oko_state_frame *frame = &out->frame[f];
+        frame->func = old->frame[f].func;
+        frame->call_pc = old->frame[f].call_pc;
+        frame->ctx = old->frame[f].ctx;
+        for (uint32_t i = 0; i < 10; i++)
+            frame->r[i] = oko_reg_unset();
+        frame->r[10] = old->frame[f].r[10];
+    }
+    for (int pass = 0; pass < 2; pass++) {
+        lost += join_registers(&join, live, pass);
+        lost += join_stack(&join, pass);
+    }
+    join_ghosts(&join);
+    if (!join_bounds(&join))
+        j->no_memory = true;
+    if (mode != OKO_WIDEN_MOST)
+        join_inequalities(&join);
+    out->rel.changed = false;
+    j->no_memory |= out->no_memory;
+    j->work += 8 + old->n_pieces / 2 + (old->rel.work + fresh->rel.work - before) / 8;
+    return lost;
+}
