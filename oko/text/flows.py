@@ -277,17 +277,20 @@ def _identity_words(flow: Flow) -> list[str]:
 
 def dump_flow(flow: Flow, stats: FlowStats | None = None) -> str:
     """One flow as `ovs-ofctl dump-flows` prints it (with stats None: `--no-stats`)."""
-    words = [f"cookie={flow.cookie:#x}"]
+    words = []
+    if stats is not None or flow.cookie:
+        words.append(f"cookie={flow.cookie:#x}")
     if stats is not None:
         words.append(f"duration={format_duration(stats.duration)}")
-    words.append(f"table={flow.table}")
+    if stats is not None or flow.table:
+        words.append(f"table={flow.table}")
     if stats is not None:
         words += [f"n_packets={stats.n_packets}", f"n_bytes={stats.n_bytes}"]
     if flow.idle_timeout:
         words.append(f"idle_timeout={flow.idle_timeout}")
     if flow.hard_timeout:
         words.append(f"hard_timeout={flow.hard_timeout}")
-    line = " " + ", ".join(words) + ", "
+    line = " " + "".join(f"{word}, " for word in words)
     line += "".join(f"{name} " for name, bit in FLAG_NAMES.items() if flow.flags & bit)
     if flow.importance:
         line += f"importance={flow.importance}, "

@@ -6,6 +6,7 @@ Everything draws from a random.Random: a seeded one in loops over many cases, on
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from random import Random
 
@@ -14,6 +15,7 @@ from oko.model import fields as f
 from oko.model.actions import Action, Subfield
 from oko.model.fields import Field, field
 from oko.model.flow import Bucket, DropBand, DscpBand, Flow, Group, Instructions, Match, Meter
+from twin import frame as fr
 
 PORTS = (1, 2, 3, 4)
 MACS = (0x020000000001, 0x020000000002, 0x0200000000FF, 0x01005E000001, 0xFFFFFFFFFFFF)
@@ -451,3 +453,154 @@ def meter_of(rng: Random, number: int) -> Meter:
         DscpBand(rng.choice((1, 4)), 2, 1),
     ))  # fmt: skip
     return Meter(number, pktps=pktps, burst=True, stats=True, bands=(band,))
+
+
+# ---------------------------------------------------------------- frames
+
+
+def _checksummed(pseudo: bytes, segment: bytearray, at: int) -> bytes:
+    """The segment with its checksum (RFC 1071) at this offset."""
+    segment[at : at + 2] = b"\0\0"
+    checksum = fr.ones_sum(pseudo + bytes(segment)) ^ 0xFFFF
+    segment[at : at + 2] = checksum.to_bytes(2, "big")
+    return bytes(segment)
+
+
+def _transport(rng: Random, proto: int, pseudo: bytes, payload: bytes) -> bytes:
+    """A transport header with right checksums. pseudo: the addresses."""
+    source, destination = rng.choice(PORT_NUMBERS), rng.choice(PORT_NUMBERS)
+    ports = struct.pack("!HH", source, destination)
+    if proto == 6:
+        flags = rng.choice((0x02, 0x10, 0x12, 0x18, 0x11, 0x04))
+        words = rng.choice((5, 5, 5, 6, 8))
+        head = ports + struct.pack("!IIBBHHH", 1, 2, words << 4, flags, 512, 0, 0)
+        return _checksummed(pseudo, bytearray(head + bytes(words * 4 - 20) + payload), 16)
+    if proto == 17:
+        head = ports + struct.pack("!HH", 8 + len(payload), 0)
+        segment = _checksummed(pseudo, bytearray(head + payload), 6)
+        return segment if chance(rng, 85) else segment[:6] + b"\0\0" + segment[8:]
+    if proto == 132:
+        segment = bytearray(ports + bytes(8) + payload)
+        segment[8:12] = fr.crc32c(segment).to_bytes(4, "little")
+        return bytes(segment)
+    kind = rng.choice((0, 3, 8) if proto == 1 else (128, 129, 135, 136))
+    code = 1 if chance(rng, 10) else 0
+    body = bytes(4) + payload
+    if proto == 58 and kind in (135, 136):
+        body = bytes(4) + rng.choice(IPV6).to_bytes(16, "big")
+        if chance(rng, 80):
+            body += bytes((1 if kind == 135 else 2, 1)) + rng.choice(MACS).to_bytes(6, "big")
+    segment = bytearray(bytes((kind, code, 0, 0)) + body)
+    return _checksummed(pseudo if proto == 58 else b"", segment, 2)
+
+
+def ipv4_of(rng: Random, payload: bytes) -> bytes:
+    """An IPv4 packet, sometimes with options or a fragment."""
+    proto = rng.choice((6, 6, 6, 17, 17, 1, 132, 47))
+    addresses = rng.choice(IPV4).to_bytes(4, "big") + rng.choice(IPV4).to_bytes(4, "big")
+    options = bytes(rng.choice((0, 0, 0, 4, 12)))
+    body = payload
+    if proto != 47:
+        body = _transport(rng, proto, addresses, payload)
+    fragment = rng.choice((0, 0, 0, 0, 0x4000, 0x2000, 0x2001, 0x0010))
+    words = 5 + len(options) // 4
+    head = struct.pack(
+        "!BBHHHBBH", 0x40 | words, rng.choice((0, 0x28, 0xB8, 0x01, rng.randrange(256))),
+        words * 4 + len(body), rng.randrange(65536), fragment,
+        rng.choice((64, 64, 2, 1, 0, 255)), proto, 0,
+    )  # fmt: skip
+    return _checksummed(b"", bytearray(head + addresses + options), 10) + body
+
+
+def ipv6_of(rng: Random, payload: bytes) -> bytes:
+    """An IPv6 packet, sometimes with extension headers."""
+    proto = rng.choice((6, 6, 17, 17, 58, 58, 132, 59))
+    addresses = rng.choice(IPV6).to_bytes(16, "big") + rng.choice(IPV6).to_bytes(16, "big")
+    body = payload if proto == 59 else _transport(rng, proto, addresses, payload)
+    first = proto
+    for _ in range(rng.choice((0, 0, 0, 1, 2))):
+        kind = rng.choice((0, 43, 44, 60, 51))
+        if kind == 44:
+            offset = rng.choice((0, 1, 8, 9))  # more fragments, offset, both, none
+            body = struct.pack("!BBHI", first, 0, offset, 7) + body
+        elif kind == 43:
+            body = bytes((first, 2, 0, rng.randrange(2))) + bytes(20) + body
+        else:
+            body = bytes((first, 0 if kind != 51 else 1)) + bytes(6 if kind != 51 else 10) + body
+        first = kind
+    word = 6 << 28 | rng.choice((0, 0x28, 0xB9)) << 20 | rng.choice((0, 1, 0xFFFFF))
+    return (
+        struct.pack("!IHBB", word, len(body), first, rng.choice((64, 64, 2, 1, 0)))
+        + addresses
+        + body
+    )
+
+
+def frame_of(rng: Random) -> bytes:
+    """A frame: mostly well-formed, out of the pools; sometimes cut off or with bytes changed."""
+    payload = rng.randbytes(rng.choice((0, 1, 6, 20, 40)))
+    kind = rng.choice(("ip",) * 8 + ("ipv6",) * 4 + ("arp", "mpls", "pbb", "snap", "other"))
+    if kind == "ip":
+        eth_type, body = f.ETH_TYPE_IP, ipv4_of(rng, payload)
+    elif kind == "ipv6":
+        eth_type, body = f.ETH_TYPE_IPV6, ipv6_of(rng, payload)
+    elif kind == "arp":
+        eth_type = rng.choice((f.ETH_TYPE_ARP, f.ETH_TYPE_RARP))
+        body = b"\0\1\x08\0\6\4" + rng.choice((1, 2)).to_bytes(2, "big")
+        for _ in range(2):
+            body += rng.choice(MACS).to_bytes(6, "big") + rng.choice(IPV4).to_bytes(4, "big")
+    elif kind == "mpls":
+        eth_type, body = f.ETH_TYPE_MPLS, b""
+        for _ in range(rng.choice((0, 0, 1))):
+            body += (rng.choice(LABELS) << 12 | 64).to_bytes(4, "big")
+        ttl = rng.choice((0, 1, 2, 64))
+        body += (rng.choice(LABELS) << 12 | rng.randrange(8) << 9 | 0x100 | ttl).to_bytes(4, "big")
+        body += ipv4_of(rng, payload) if chance(rng, 70) else ipv6_of(rng, payload)
+    elif kind == "pbb":
+        eth_type = f.ETH_TYPE_PBB
+        inner = rng.choice(MACS).to_bytes(6, "big") + rng.choice(MACS).to_bytes(6, "big")
+        body = rng.randbytes(4) + inner + b"\x08\0" + ipv4_of(rng, payload)
+    elif kind == "snap":
+        body = b"\xaa\xaa\x03\0\0\0\x08\0" + ipv4_of(rng, payload)
+        eth_type = len(body)
+    else:
+        eth_type, body = rng.choice((0x1234, 0x0042, 0x88CC)), payload
+    tags = b""
+    for _ in range(rng.choice((0, 0, 0, 1, 1, 2, 3))):
+        tci = rng.randrange(8) << 13 | rng.randrange(2) << 12 | rng.choice(VIDS)
+        tags += struct.pack("!HH", rng.choice((0x8100, 0x8100, 0x88A8)), tci)
+    frame = rng.choice(MACS).to_bytes(6, "big") + rng.choice(MACS[:3]).to_bytes(6, "big")
+    frame += tags + eth_type.to_bytes(2, "big") + body
+    if chance(rng, 10):
+        frame += rng.randbytes(rng.randrange(1, 20))  # padding
+    if chance(rng, 6):
+        frame = frame[: rng.randrange(len(frame) + 1)]
+    if chance(rng, 6) and frame:
+        damaged = bytearray(frame)
+        for _ in range(rng.randrange(1, 4)):
+            damaged[rng.randrange(len(frame))] = rng.randrange(256)
+        frame = bytes(damaged)
+    return frame
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A packet that comes in."""
+
+    data: bytes
+    in_port: int
+    ns: int
+    wire_len: int
+
+
+def arrivals_of(rng: Random, n: int, start: int = 10**18) -> list[Arrival]:
+    """n packets, few flows among them, with times that mostly grow and sometimes jump."""
+    frames = [frame_of(rng) for _ in range(max(1, n // 4))]
+    ns, result = start, []
+    for _ in range(n):
+        ns += rng.choice((0, 1000, 10**6, 10**8, 10**9 if chance(rng, 20) else 0))
+        shown = ns - 5000 if chance(rng, 3) else ns
+        data = rng.choice(frames) if chance(rng, 80) else frame_of(rng)
+        wire = len(data) if chance(rng, 90) else len(data) + rng.randrange(100)
+        result.append(Arrival(data, rng.choice(PORTS), shown, wire))
+    return result

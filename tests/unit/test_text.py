@@ -149,18 +149,29 @@ def test_what_is_printed_is_read_back(rng: Random) -> None:
 
 
 def test_dump_flows_form() -> None:
+    """As Open vSwitch 3.1 printed these flows (filter_prog aside, which it does not have)."""
     flow = parse_flow(
         "cookie=7,table=2,idle_timeout=5,hard_timeout=9,importance=3,send_flow_rem,reset_counts,"
-        "priority=9,filter_prog=1,tcp,tcp_dst=80,actions=output:2"
+        "no_byte_counts,priority=9,tcp,tcp_dst=80,actions=output:2"
     )
-    assert dump_flow(flow, FlowStats(12.345, 3, 180, 4)) == (
-        " cookie=0x7, duration=12.345s, table=2, n_packets=3, n_bytes=180, idle_timeout=5, "
-        "hard_timeout=9, send_flow_rem reset_counts importance=3, idle_age=4, "
-        "priority=9,filter_prog=1,tcp,tp_dst=80 actions=output:2"
+    assert dump_flow(flow, FlowStats(0.005)) == (
+        " cookie=0x7, duration=0.005s, table=2, n_packets=0, n_bytes=0, idle_timeout=5, "
+        "hard_timeout=9, send_flow_rem reset_counts no_byte_counts importance=3, "
+        "priority=9,tcp,tp_dst=80 actions=output:2"
     )
-    assert dump_flow(parse_flow("actions=drop"), FlowStats(2.0)) == (
-        " cookie=0x0, duration=2s, table=0, n_packets=0, n_bytes=0, actions=drop"
+    assert dump_flow(flow) == (
+        " cookie=0x7, table=2, idle_timeout=5, hard_timeout=9, send_flow_rem reset_counts "
+        "no_byte_counts importance=3, priority=9,tcp,tp_dst=80 actions=output:2"
     )
+    flow = parse_flow("filter_prog=1,priority=5,table=3,actions=drop")
+    assert dump_flow(flow, FlowStats(2.0, 3, 180, idle_age=4)) == (
+        " cookie=0x0, duration=2s, table=3, n_packets=3, n_bytes=180, idle_age=4, "
+        "priority=5,filter_prog=1 actions=drop"
+    )
+    assert dump_flow(flow) == " table=3, priority=5,filter_prog=1 actions=drop"
+    assert dump_flow(parse_flow("cookie=1,ip,actions=drop")) == " cookie=0x1, ip actions=drop"
+    assert dump_flow(parse_flow("importance=9,actions=1")) == " importance=9, actions=output:1"
+    assert dump_flow(parse_flow("actions=drop")) == " actions=drop"
 
 
 @pytest.mark.parametrize("text", lines_of("flows.txt") + lines_of("flows10.txt"))
