@@ -9,27 +9,24 @@ it broke, exit status 1.
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import os
-import shutil
 import struct
 import sys
-import tempfile
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from ._binding import BATCH, Engine, Meta, Program, Vm, disassemble_all
-from ._binding_capture import Capture, Record
+from ._binding_capture import Record
 from .bpf import typed
 from .bpf.disasm import listing
 from .bpf.spec import MapSpec, ProgramSpec
 from .bpftool import explain, map_json, read_filter
+from .captures import CaptureFile
 from .errors import CaptureError, CoreError, LoadError, OkoError
 from .filters import Map, Maps
 
@@ -78,7 +75,7 @@ def _run(args: argparse.Namespace) -> int:
         with ExitStack() as stack:
             yes = stack.enter_context(_writer(args.matched)) if args.matched else None
             no = stack.enter_context(_writer(args.unmatched)) if args.unmatched else None
-            capture = stack.enter_context(_open_capture(args.capture, result))
+            capture = stack.enter_context(CaptureFile(args.capture))
             _process(args, program, engine, capture, yes, no, result)
         result.log = vm.log()
         _report(args, spec, program, maps, result, counts)
@@ -91,7 +88,7 @@ def _process(
     args: argparse.Namespace,
     program: Program,
     engine: Engine,
-    capture: Capture,
+    file: CaptureFile,
     yes: Callable[[Record], None] | None,
     no: Callable[[Record], None] | None,
     result: _Result,
@@ -125,7 +122,7 @@ def _process(
         metas.clear()
 
     try:
-        for record in capture:
+        for record in file.capture:
             if record.frame is None:
                 result.too_long += 1
                 continue
@@ -135,7 +132,9 @@ def _process(
             if len(batch) == BATCH:
                 flush()
     except CaptureError as exc:
-        result.broken = result.broken or str(exc)
+        result.broken = str(exc)
+    # Where the compressed data broke is the cause, where the records then end a consequence.
+    result.broken = file.damage or result.broken
     if batch:
         flush()
 
@@ -151,46 +150,6 @@ def _guarded(program: Program, frame: bytes, meta: Meta, engine: Engine, result:
 
 
 # ---------------------------------------------------------------- files
-
-
-@contextmanager
-def _open_capture(path: str, result: _Result) -> Iterator[Capture]:
-    """A capture file, gzip and zstd undone. Raises CaptureError with the file's name."""
-    with ExitStack() as stack:
-        try:
-            file: IO[bytes] = stack.enter_context(open(path, "rb"))
-            head = file.read(4)
-            file.seek(0)
-            if head[:2] == b"\x1f\x8b" or head == b"\x28\xb5\x2f\xfd":
-                file = stack.enter_context(_unpacked(file, head, result))
-            capture = stack.enter_context(Capture(file.fileno()))
-        except OSError as exc:
-            raise CaptureError(f"{path}: {exc.strerror or exc}") from None
-        except CaptureError as exc:
-            raise CaptureError(f"{path}: {exc}", exc.hint) from None
-        yield capture
-
-
-@contextmanager
-def _unpacked(file: IO[bytes], head: bytes, result: _Result) -> Iterator[IO[bytes]]:
-    """A temporary file with the decompressed contents, as far as they can be read."""
-    with ExitStack() as stack:
-        plain = stack.enter_context(tempfile.TemporaryFile(prefix="oko-"))
-        if head[:2] == b"\x1f\x8b":
-            damaged: tuple[type[Exception], ...] = (EOFError, gzip.BadGzipFile, zlib.error)
-            source: Any = stack.enter_context(gzip.GzipFile(fileobj=file))
-        else:
-            import zstandard
-
-            damaged = (zstandard.ZstdError,)
-            source = stack.enter_context(zstandard.ZstdDecompressor().stream_reader(file))
-        try:
-            shutil.copyfileobj(source, plain, 1 << 20)
-        except damaged as exc:
-            result.broken = f"the compressed data is damaged: {exc}"
-        plain.flush()
-        plain.seek(0)
-        yield plain
 
 
 @contextmanager
