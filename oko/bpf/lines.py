@@ -87,10 +87,10 @@ def _from_dwarf(obj: ElfObject) -> Lines:
         files = _dwarf_files(program)
         for entry in program.get_entries():
             state = entry.state
-            if state is None or state.end_sequence or not state.line:
+            if state is None or state.end_sequence or not 0 < state.line < 1 << 31:
                 continue
             file = files.get(state.file, "")
-            line = Line(state.address & 0xFFFFFFFF, state.line, state.column, file, "")
+            line = Line(state.address & 0xFFFFFFFF, state.line, max(0, state.column), file, "")
             found.setdefault(state.address >> 32, []).append(line)
     return {section: _sorted(lines) for section, lines in found.items()}
 

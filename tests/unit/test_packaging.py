@@ -42,13 +42,21 @@ def test_wheel_has_the_extension_and_runs_elsewhere(tmp_path: Path) -> None:
         archive.extractall(tmp_path / "site")
     assert "oko/_oko.abi3.so" in names
     assert "oko/py.typed" in names
+    # The headers that oko.bpf.toolchain puts on the include path.
+    headers = {f"oko/bpf/include/{path.name}" for path in ROOT.glob("examples/bpf/oko_*.h")}
+    assert headers and headers <= set(names)
     # From elsewhere: the source tree's oko/ must not shadow the installed one.
     done = subprocess.run(
-        [sys.executable, "-c", "import oko, oko._oko; print(oko.__file__)"],
+        [
+            *[sys.executable, "-c"],
+            "import oko, oko._oko, oko.bpf.toolchain as t; print(oko.__file__, t.include_dir())",
+        ],
         cwd=tmp_path,
         env={"PYTHONPATH": str(tmp_path / "site")},
         check=True,
         capture_output=True,
         text=True,
     )
-    assert done.stdout.startswith(str(tmp_path / "site"))
+    package, include = done.stdout.split()
+    assert package.startswith(str(tmp_path / "site"))
+    assert include == str(tmp_path / "site" / "oko" / "bpf" / "include")
