@@ -107,6 +107,7 @@ def read_any(path: Path) -> tuple[int, str, str]:
         (gzip.compress(b"not a capture at all"), "starts with bytes 6e 6f 74 20"),
         (b"\x28\xb5\x2f\xfd" + b"\xff" * 50, "the zstd data is corrupt"),
     ],
+    ids=["empty", "bzip2", "xz", "text", "bad gzip", "short gzip", "gzip of text", "bad zstd"],
 )
 def test_refused(tmp_path: Path, data: bytes, words: str) -> None:
     path = tmp_path / "x"
