@@ -520,6 +520,9 @@ struct oko_dp;
 /* Changes that become visible together or not at all. Used by one thread. */
 struct oko_txn;
 
+/* Flow tables are numbered from 0. */
+enum oko_dp_limit { OKO_N_TABLES = 254 };
+
 enum oko_dp_flag {
     OKO_DP_NO_CACHE = 1, /* every lookup asks the classifier */
     OKO_DP_INTERPRET = 2 /* programs run in the interpreter */

@@ -8,7 +8,18 @@
 #ifndef OKO_PORT_H
 #define OKO_PORT_H
 
+#include "gc.h"
 #include "pkt.h"
+
+/* Reserved numbers (OpenFlow 1.3, 7.2.1). */
+#define OKO_PORT_IN_PORT    0xfffffff8u
+#define OKO_PORT_TABLE      0xfffffff9u
+#define OKO_PORT_NORMAL     0xfffffffau
+#define OKO_PORT_FLOOD      0xfffffffbu
+#define OKO_PORT_ALL        0xfffffffcu
+#define OKO_PORT_CONTROLLER 0xfffffffdu
+#define OKO_PORT_LOCAL      0xfffffffeu
+#define OKO_PORT_ANY        0xffffffffu
 
 struct oko_port;
 
@@ -21,16 +32,25 @@ struct oko_port_ops {
 };
 
 struct oko_port_counters {
-    uint64_t rx_packets, rx_bytes, tx_packets, tx_bytes, tx_dropped, pad[3];
+    uint64_t rx_packets, rx_bytes, tx_packets, tx_bytes, tx_dropped;
+    uint64_t flush_burst; /* the worker's: burst in which flush is due */
+    uint64_t pad[2];
 };
 
 struct oko_port {
-    const struct oko_port_ops *ops;
-    uint32_t number; /* 1..OKO_PORT_MAX - 1 */
+    struct oko_gc gc;
+    const struct oko_port_ops *ops; /* NULL: a null port */
+    uint32_t number;                /* 1..OKO_PORT_MAX - 1, or LOCAL */
     char name[32];
-    void *ctx; /* the implementation's own state */
-    bool no_flood, no_fwd, no_recv, no_packet_in;
+    void *ctx;                          /* the implementation's own state */
+    uint32_t flags;                     /* enum oko_port_flag; atomic */
     struct oko_port_counters *counters; /* [n_workers] */
 };
+
+struct oko_dp;
+/* Adds a port of the given kind; ctx belongs to it from now on (close gives it back), also when
+ * this fails. ops NULL: a null port. Errors as oko_dp_port_add_null(). */
+int oko_dp_port_attach(struct oko_dp *dp, uint32_t number, const char *name,
+                       const struct oko_port_ops *ops, void *ctx);
 
 #endif

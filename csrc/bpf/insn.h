@@ -105,7 +105,7 @@ enum oko_use {
 };
 
 /* Conformance groups of RFC 9669 section 2.4. */
-enum oko_group {
+enum oko_insn_group {
     OKO_GROUP_BASE32 = 1,
     OKO_GROUP_BASE64,
     OKO_GROUP_ATOMIC32,
@@ -119,7 +119,7 @@ enum oko_group {
 struct oko_opcode {
     uint8_t op;      /* enum oko_bpf_op */
     uint8_t use;     /* enum oko_use bits */
-    uint8_t group;   /* enum oko_group */
+    uint8_t group;   /* enum oko_insn_group */
     uint8_t version; /* first -mcpu=vN whose compilers emit it; 0 with op NONE */
     uint8_t width;   /* bytes of memory touched, else 0 */
     bool is64;       /* ALU and jumps: on all 64 bits */

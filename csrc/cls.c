@@ -1,0 +1,588 @@
+/* Tuple space search in place; see cls.h. The writer's half first, lookups at the end. */
+#include "cls.h"
+
+#include "base/bits.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* A slot: 0 free, DEAD once taken, else a rule's address with the key's hash in the upper bits.
+ * User space addresses have 47 bits on every platform we run on. */
+enum { TAG_SHIFT = 48, MIN_SLOTS = 8, MAX_DEAD_LAYOUT = 1024 };
+#define DEAD    1u
+#define ADDRESS ((1ull << TAG_SHIFT) - 1)
+
+struct oko_slots {
+    struct oko_gc gc;
+    uint64_t mask; /* slots - 1 */
+    uint64_t pad[4];
+    uint64_t slot[];
+};
+
+struct oko_order {
+    struct oko_gc gc;
+    uint32_t n;
+    struct {
+        uint64_t min_rank;
+        struct oko_subtable *subtable;
+    } at[];
+};
+
+/* ---------------------------------------------------------------- slots and chains */
+
+static struct oko_rule *rule_of(uint64_t slot)
+{
+    return (struct oko_rule *)(uintptr_t)(slot & ADDRESS);
+}
+
+static uint64_t slot_of(const struct oko_rule *rule, uint64_t hash)
+{
+    return (uintptr_t)rule | (hash & ~ADDRESS);
+}
+
+static struct oko_rule *next_of(const struct oko_rule *rule)
+{
+    return OKO_LOAD_ACQUIRE(&rule->next);
+}
+
+static bool same_words(const uint64_t *a, const uint64_t *b, uint32_t n)
+{
+    uint64_t difference = 0;
+    for (uint32_t i = 0; i < n; i++)
+        difference |= a[i] ^ b[i];
+    return difference == 0;
+}
+
+static uint64_t hash_words(const struct oko_cls *cls, const uint64_t *words, uint32_t n)
+{
+    return oko_hash_words(cls->hash, words, n);
+}
+
+/* Index of the slot that holds this key, or UINT64_MAX. */
+static uint64_t find_slot(const struct oko_slots *slots, uint64_t hash, const uint64_t *words,
+                          uint32_t n)
+{
+    for (uint64_t i = hash & slots->mask;; i = (i + 1) & slots->mask) {
+        uint64_t slot = OKO_LOAD_ACQUIRE(&slots->slot[i]);
+        if (slot == 0)
+            return UINT64_MAX;
+        if (slot != DEAD && !((slot ^ hash) & ~ADDRESS) && same_words(rule_of(slot)->key, words, n))
+            return i;
+    }
+}
+
+static struct oko_slots *slots_new(uint64_t n)
+{
+    size_t size = sizeof(struct oko_slots) + n * sizeof(uint64_t);
+    struct oko_slots *slots = aligned_alloc(64, (size + 63) / 64 * 64);
+    if (slots) {
+        memset(slots, 0, size);
+        slots->mask = n - 1;
+    }
+    return slots;
+}
+
+static void put_slot(struct oko_slots *slots, uint64_t hash, uint64_t value)
+{
+    uint64_t i = hash & slots->mask;
+    while (slots->slot[i] > DEAD)
+        i = (i + 1) & slots->mask;
+    slots->slot[i] = value;
+}
+
+/* Room for one more key at a load of at most a half, so that a miss ends soon. */
+static int make_room(const struct oko_cls *cls, struct oko_subtable *st)
+{
+    struct oko_slots *old = st->slots;
+    if (old && 2 * ((uint64_t)st->n_keys + st->n_dead + 1) <= old->mask + 1)
+        return 0;
+    uint64_t n = oko_pow2_at_least(4 * ((uint64_t)st->n_keys + 1));
+    struct oko_slots *slots = slots_new(n < MIN_SLOTS ? MIN_SLOTS : n);
+    if (!slots)
+        return OKO_E_NOMEM;
+    for (uint64_t i = 0; old && i <= old->mask; i++)
+        if (old->slot[i] > DEAD) {
+            const struct oko_rule *rule = rule_of(old->slot[i]);
+            put_slot(slots, hash_words(cls, rule->key, st->n_words), old->slot[i]);
+        }
+    st->n_dead = 0;
+    OKO_STORE_RELEASE(&st->slots, slots);
+    oko_gc_free(cls->gc, old);
+    return 0;
+}
+
+/* ---------------------------------------------------------------- order and layout */
+
+static int by_rank(const void *a, const void *b)
+{
+    const struct oko_subtable *x = *(struct oko_subtable *const *)a;
+    const struct oko_subtable *y = *(struct oko_subtable *const *)b;
+    return x->min_rank < y->min_rank ? -1 : x->min_rank > y->min_rank;
+}
+
+/* Publishes the order anew, with `added` and without `removed` (either may be NULL). */
+static int reorder(struct oko_cls *cls, struct oko_subtable *added, struct oko_subtable *removed)
+{
+    struct oko_order *old = cls->order;
+    uint32_t n = old->n + (added != NULL);
+    struct oko_order *order = malloc(sizeof *order + n * sizeof order->at[0]);
+    struct oko_subtable **list = malloc((n ? n : 1) * sizeof *list);
+    if (!order || !list) {
+        free(order);
+        free(list);
+        return OKO_E_NOMEM;
+    }
+    n = 0;
+    for (uint32_t i = 0; i < old->n; i++)
+        if (old->at[i].subtable != removed)
+            list[n++] = old->at[i].subtable;
+    if (added)
+        list[n++] = added;
+    qsort(list, n, sizeof *list, by_rank);
+    order->n = n;
+    for (uint32_t i = 0; i < n; i++) {
+        order->at[i].min_rank = list[i]->min_rank;
+        order->at[i].subtable = list[i];
+    }
+    free(list);
+    OKO_STORE_RELEASE(&cls->order, order);
+    oko_gc_free(cls->gc, old);
+    return 0;
+}
+
+static int relayout(struct oko_cls *cls, const uint64_t masks[OKO_KEY_WORDS])
+{
+    struct oko_layout *layout = calloc(1, sizeof *layout);
+    if (!layout)
+        return OKO_E_NOMEM;
+    layout->id = ++*cls->next_layout;
+    for (uint32_t i = 0; i < OKO_KEY_WORDS; i++)
+        if (masks[i]) {
+            layout->word[layout->n_words] = (uint8_t)i;
+            layout->mask[layout->n_words++] = masks[i];
+        }
+    struct oko_layout *old = cls->layout;
+    OKO_STORE_RELEASE(&cls->layout, layout);
+    oko_gc_free(cls->gc, old);
+    cls->layout_age = 0;
+    return 0;
+}
+
+static void add_masks(uint64_t masks[OKO_KEY_WORDS], uint32_t n, const uint8_t *word,
+                      const uint64_t *mask)
+{
+    for (uint32_t i = 0; i < n; i++)
+        masks[word[i]] |= mask[i];
+}
+
+/* The layout grows before the first rule that needs it can be seen. */
+static int widen_layout(struct oko_cls *cls, const struct oko_subtable *st)
+{
+    uint64_t masks[OKO_KEY_WORDS] = {0}, before[OKO_KEY_WORDS];
+    add_masks(masks, cls->layout->n_words, cls->layout->word, cls->layout->mask);
+    memcpy(before, masks, sizeof before);
+    add_masks(masks, st->n_words, st->word, st->mask);
+    return memcmp(masks, before, sizeof before) == 0 ? 0 : relayout(cls, masks);
+}
+
+/* It shrinks late, because each new layout empties the caches for this table. */
+static void narrow_layout(struct oko_cls *cls)
+{
+    if (cls->order->n != 0 && ++cls->layout_age < MAX_DEAD_LAYOUT)
+        return;
+    uint64_t masks[OKO_KEY_WORDS] = {0};
+    for (uint32_t i = 0; i < cls->order->n; i++) {
+        const struct oko_subtable *st = cls->order->at[i].subtable;
+        add_masks(masks, st->n_words, st->word, st->mask);
+    }
+    relayout(cls, masks); /* without memory: wider than need be */
+}
+
+/* ---------------------------------------------------------------- subtables */
+
+static struct oko_subtable *find_subtable(const struct oko_order *order, const struct oko_key *mask)
+{
+    const uint64_t *words = oko_key_words(mask);
+    uint64_t packed[OKO_KEY_WORDS];
+    uint8_t word[OKO_KEY_WORDS];
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < OKO_KEY_WORDS; i++)
+        if (words[i]) {
+            packed[n] = words[i];
+            word[n++] = (uint8_t)i;
+        }
+    for (uint32_t i = 0; i < order->n; i++) {
+        struct oko_subtable *st = order->at[i].subtable;
+        if (st->n_words == n && memcmp(st->word, word, n) == 0 &&
+            memcmp(st->mask, packed, n * sizeof packed[0]) == 0)
+            return st;
+    }
+    return NULL;
+}
+
+static struct oko_subtable *subtable_new(const struct oko_key *mask)
+{
+    struct oko_subtable *st = calloc(1, sizeof *st);
+    if (!st)
+        return NULL;
+    st->min_rank = UINT64_MAX;
+    for (uint32_t i = 0; i < OKO_KEY_WORDS; i++)
+        if (oko_key_words(mask)[i]) {
+            st->word[st->n_words] = (uint8_t)i;
+            st->mask[st->n_words++] = oko_key_words(mask)[i];
+        }
+    return st;
+}
+
+static uint64_t base_of(const struct oko_rule *rule)
+{
+    return oko_rank_base(rule->priority);
+}
+
+/* min_rank exact again, from all rules. */
+static void recount_top(struct oko_subtable *st)
+{
+    st->min_rank = UINT64_MAX;
+    st->n_top = st->n_gone = 0;
+    for (uint64_t i = 0; i <= st->slots->mask; i++) {
+        if (st->slots->slot[i] <= DEAD)
+            continue;
+        for (struct oko_rule *rule = rule_of(st->slots->slot[i]); rule; rule = rule->next) {
+            if (base_of(rule) < st->min_rank) {
+                st->min_rank = base_of(rule);
+                st->n_top = 0;
+            }
+            st->n_top += base_of(rule) == st->min_rank;
+        }
+    }
+}
+
+/* ---------------------------------------------------------------- insert, unlink */
+
+int oko_cls_insert(struct oko_cls *cls, struct oko_rule *rule, const struct oko_key *mask)
+{
+    struct oko_subtable *st = find_subtable(cls->order, mask);
+    bool fresh = st == NULL;
+    if (fresh && !(st = subtable_new(mask)))
+        return OKO_E_NOMEM;
+    uint64_t old_rank = st->min_rank;
+    int rc = make_room(cls, st);
+    if (!rc && fresh)
+        rc = widen_layout(cls, st);
+    if (!rc && base_of(rule) < st->min_rank) {
+        st->min_rank = base_of(rule);
+        rc = reorder(cls, fresh ? st : NULL, NULL);
+    }
+    if (rc) {
+        st->min_rank = old_rank;
+        if (fresh) {
+            free(st->slots);
+            free(st);
+        }
+        return rc;
+    }
+    if (st->min_rank != old_rank)
+        st->n_top = 0;
+    st->n_top += base_of(rule) == st->min_rank;
+    st->n_rules++;
+    cls->n_rules++;
+    rule->subtable = st;
+
+    uint64_t hash = hash_words(cls, rule->key, st->n_words);
+    uint64_t at = find_slot(st->slots, hash, rule->key, st->n_words);
+    if (at == UINT64_MAX) {
+        uint64_t i = hash & st->slots->mask;
+        while (st->slots->slot[i] > DEAD)
+            i = (i + 1) & st->slots->mask;
+        st->n_dead -= st->slots->slot[i] == DEAD;
+        st->n_keys++;
+        OKO_STORE_RELEASE(&st->slots->slot[i], slot_of(rule, hash));
+        return 0;
+    }
+    struct oko_rule *before = NULL, *after = rule_of(st->slots->slot[at]);
+    while (after && after->rank < rule->rank) {
+        before = after;
+        after = after->next;
+    }
+    OKO_STORE(&rule->next, after);
+    if (before)
+        OKO_STORE_RELEASE(&before->next, rule);
+    else
+        OKO_STORE_RELEASE(&st->slots->slot[at], slot_of(rule, hash));
+    return 0;
+}
+
+/* Frees a slot: as if never taken when nobody probes past it, else dead. */
+static void empty_slot(struct oko_subtable *st, uint64_t at)
+{
+    uint64_t *slot = st->slots->slot, mask = st->slots->mask;
+    st->n_keys--;
+    if (slot[(at + 1) & mask] != 0) {
+        OKO_STORE_RELEASE(&slot[at], DEAD);
+        st->n_dead++;
+        return;
+    }
+    OKO_STORE_RELEASE(&slot[at], 0);
+    for (at = (at - 1) & mask; slot[at] == DEAD; at = (at - 1) & mask) {
+        OKO_STORE_RELEASE(&slot[at], 0);
+        st->n_dead--;
+    }
+}
+
+static void free_subtable(struct oko_gc_queue *queue, struct oko_gc *gc)
+{
+    (void)queue;
+    struct oko_subtable *st = (struct oko_subtable *)gc;
+    free(st->slots);
+    free(st);
+}
+
+void oko_cls_unlink(struct oko_cls *cls, struct oko_rule *rule)
+{
+    struct oko_subtable *st = rule->subtable;
+    uint64_t hash = hash_words(cls, rule->key, st->n_words);
+    uint64_t at = find_slot(st->slots, hash, rule->key, st->n_words);
+    struct oko_rule *before = NULL, *here = rule_of(st->slots->slot[at]);
+    while (here != rule) {
+        before = here;
+        here = here->next;
+    }
+    if (before)
+        OKO_STORE_RELEASE(&before->next, rule->next);
+    else if (rule->next)
+        OKO_STORE_RELEASE(&st->slots->slot[at], slot_of(rule->next, hash));
+    else
+        empty_slot(st, at);
+    rule->subtable = NULL;
+    st->n_rules--;
+    st->n_gone++;
+    cls->n_rules--;
+    st->n_top -= base_of(rule) == st->min_rank;
+    if (st->n_rules == 0) {
+        if (reorder(cls, NULL, st) == 0) { /* without memory it stays, empty */
+            oko_gc_add(cls->gc, &st->gc, oko_qsbr_start(cls->gc->qsbr), free_subtable);
+            narrow_layout(cls);
+        }
+    } else if (st->n_top == 0 && st->n_gone > st->n_rules / 2) {
+        recount_top(st);
+        reorder(cls, NULL, NULL); /* without memory: less early exit */
+    }
+}
+
+int oko_cls_init(struct oko_cls *cls, struct oko_gc_queue *gc, const struct oko_hash_key *hash,
+                 uint64_t *next_layout)
+{
+    *cls = (struct oko_cls){.gc = gc, .hash = hash, .next_layout = next_layout};
+    cls->order = calloc(1, sizeof *cls->order);
+    cls->layout = calloc(1, sizeof *cls->layout);
+    if (!cls->order || !cls->layout) {
+        oko_cls_destroy(cls);
+        return OKO_E_NOMEM;
+    }
+    cls->layout->id = ++*next_layout;
+    return 0;
+}
+
+void oko_cls_destroy(struct oko_cls *cls)
+{
+    for (uint32_t i = 0; cls->order && i < cls->order->n; i++)
+        free_subtable(NULL, &cls->order->at[i].subtable->gc);
+    free(cls->order);
+    free(cls->layout);
+    cls->order = NULL;
+    cls->layout = NULL;
+}
+
+void oko_subtable_mask(const struct oko_subtable *st, struct oko_key *mask)
+{
+    uint64_t words[OKO_KEY_WORDS] = {0};
+    add_masks(words, st->n_words, st->word, st->mask);
+    memcpy(mask, words, sizeof *mask);
+}
+
+uint32_t oko_cls_n_subtables(const struct oko_cls *cls)
+{
+    return OKO_LOAD_ACQUIRE(&cls->order)->n;
+}
+
+/* ---------------------------------------------------------------- finding flows */
+
+struct oko_rule *oko_cls_find(const struct oko_cls *cls, const struct oko_match *match,
+                              uint32_t priority, uint32_t slot, uint64_t version)
+{
+    const struct oko_subtable *st = find_subtable(OKO_LOAD_ACQUIRE(&cls->order), &match->mask);
+    if (!st)
+        return NULL;
+    uint64_t words[OKO_KEY_WORDS];
+    for (uint32_t i = 0; i < st->n_words; i++)
+        words[i] = oko_key_words(&match->key)[st->word[i]];
+    const struct oko_slots *slots = OKO_LOAD_ACQUIRE(&st->slots);
+    uint64_t at = find_slot(slots, hash_words(cls, words, st->n_words), words, st->n_words);
+    if (at == UINT64_MAX)
+        return NULL;
+    struct oko_rule *rule = rule_of(OKO_LOAD_ACQUIRE(&slots->slot[at]));
+    /* Between the two loads the slot may have changed hands; then the key is another one. */
+    if ((uintptr_t)rule <= DEAD || !same_words(rule->key, words, st->n_words))
+        return NULL;
+    for (; rule; rule = next_of(rule))
+        if (rule->priority == priority && rule->slot == slot && oko_rule_visible(rule, version))
+            return rule;
+    return NULL;
+}
+
+/* Is every packet that the subtable's rules fit described at least as narrowly as by mask? */
+static bool covers(const struct oko_key *mask, const struct oko_subtable *st)
+{
+    uint64_t words[OKO_KEY_WORDS] = {0};
+    add_masks(words, st->n_words, st->word, st->mask);
+    for (uint32_t i = 0; i < OKO_KEY_WORDS; i++)
+        if (oko_key_words(mask)[i] & ~words[i])
+            return false;
+    return true;
+}
+
+/* Do rule and match agree in every bit that both look at? */
+static bool agree(const struct oko_rule *rule, const struct oko_match *match)
+{
+    const struct oko_subtable *st = rule->subtable;
+    for (uint32_t i = 0; i < st->n_words; i++) {
+        uint32_t w = st->word[i];
+        if ((rule->key[i] ^ oko_key_words(&match->key)[w]) & oko_key_words(&match->mask)[w] &
+            st->mask[i])
+            return false;
+    }
+    return true;
+}
+
+int oko_cls_each(const struct oko_cls *cls, const struct oko_match *match, uint64_t version,
+                 int (*fn)(struct oko_rule *rule, void *ctx), void *ctx)
+{
+    /* fn may insert: walk what was there (gc.h keeps it), new rules are not in these slots or
+     * not in this order. */
+    struct oko_order *order = cls->order;
+    for (uint32_t s = 0; s < order->n; s++) {
+        struct oko_subtable *st = order->at[s].subtable;
+        if (!covers(&match->mask, st))
+            continue;
+        struct oko_slots *slots = st->slots;
+        for (uint64_t i = 0; i <= slots->mask; i++) {
+            if (slots->slot[i] <= DEAD)
+                continue;
+            struct oko_rule *next;
+            for (struct oko_rule *rule = rule_of(slots->slot[i]); rule; rule = next) {
+                next = rule->next;
+                if (!agree(rule, match) || !oko_rule_visible(rule, version))
+                    continue;
+                int rc = fn(rule, ctx);
+                if (rc)
+                    return rc;
+            }
+        }
+    }
+    return 0;
+}
+
+bool oko_cls_overlaps(const struct oko_cls *cls, const struct oko_match *match, uint32_t priority,
+                      uint64_t version)
+{
+    for (uint32_t s = 0; s < cls->order->n; s++) {
+        const struct oko_subtable *st = cls->order->at[s].subtable;
+        if (st->min_rank > oko_rank_base(priority))
+            break; /* all of lower priority from here on */
+        for (uint64_t i = 0; i <= st->slots->mask; i++) {
+            if (st->slots->slot[i] <= DEAD)
+                continue;
+            for (struct oko_rule *rule = rule_of(st->slots->slot[i]); rule; rule = rule->next)
+                if (rule->priority == priority && oko_rule_visible(rule, version) &&
+                    agree(rule, match))
+                    return true;
+        }
+    }
+    return false;
+}
+
+/* ---------------------------------------------------------------- lookups */
+
+/* Puts a rule at its place among the candidates; returns the new limit: a rule that ranks after it
+ * need not be looked at. */
+static uint64_t add_candidate(struct oko_cands *cands, const struct oko_rule *rule)
+{
+    uint32_t at = cands->n;
+    while (at > 0 && cands->rule[at - 1]->rank > rule->rank)
+        at--;
+    if (at == OKO_CANDS) {
+        cands->more = 1;
+        return cands->rule[OKO_CANDS - 1]->rank;
+    }
+    if (!rule->slot) { /* the list ends with it */
+        cands->rule[at] = rule;
+        cands->n = at + 1;
+        cands->more = 0;
+        return rule->rank;
+    }
+    if (cands->n == OKO_CANDS) {
+        cands->n--;
+        cands->more = 1;
+    }
+    memmove(&cands->rule[at + 1], &cands->rule[at], (cands->n - at) * sizeof cands->rule[0]);
+    cands->rule[at] = rule;
+    const struct oko_rule *last = cands->rule[cands->n++];
+    if (cands->n == OKO_CANDS)
+        cands->more = last->slot != 0; /* others may have been passed over, or will be */
+    return !last->slot || cands->n == OKO_CANDS ? last->rank : UINT64_MAX;
+}
+
+static uint64_t collect(struct oko_cands *cands, const struct oko_rule *rule, uint64_t version,
+                        uint64_t after, uint64_t limit)
+{
+    for (; rule && rule->rank < limit; rule = next_of(rule)) {
+        if (rule->rank <= after || !oko_rule_visible(rule, version))
+            continue;
+        limit = add_candidate(cands, rule);
+    }
+    return limit;
+}
+
+static const struct oko_rule *head_of(const struct oko_slots *slots, uint64_t hash,
+                                      const uint64_t *words, uint32_t n)
+{
+    for (uint64_t i = hash & slots->mask;; i = (i + 1) & slots->mask) {
+        uint64_t slot = OKO_LOAD_ACQUIRE(&slots->slot[i]);
+        if (slot == 0)
+            return NULL;
+        if (!((slot ^ hash) & ~ADDRESS) && slot != DEAD) {
+            const struct oko_rule *rule = rule_of(slot);
+            if (same_words(rule->key, words, n))
+                return rule;
+        }
+    }
+}
+
+void oko_cls_lookup(const struct oko_cls *cls, const struct oko_key *key, uint64_t version,
+                    uint64_t after, struct oko_cands *cands)
+{
+    const struct oko_order *order = OKO_LOAD_ACQUIRE(&cls->order);
+    const uint64_t *key_words = oko_key_words(key);
+    uint64_t limit = UINT64_MAX;
+    cands->n = cands->more = 0;
+    for (uint32_t s = 0; s < order->n && order->at[s].min_rank <= limit; s++) {
+        const struct oko_subtable *st = order->at[s].subtable;
+        uint64_t words[OKO_KEY_WORDS];
+        for (uint32_t i = 0; i < st->n_words; i++)
+            words[i] = key_words[st->word[i]] & st->mask[i];
+        uint64_t hash = hash_words(cls, words, st->n_words);
+        const struct oko_rule *rule =
+            head_of(OKO_LOAD_ACQUIRE(&st->slots), hash, words, st->n_words);
+        if (rule)
+            limit = collect(cands, rule, version, after, limit);
+    }
+}
+
+void oko_cls_lookup_burst(const struct oko_cls *cls, const struct oko_key *keys, uint32_t todo,
+                          uint64_t version, struct oko_cands *cands)
+{
+    for (; todo; todo &= todo - 1) {
+        uint32_t i = (uint32_t)__builtin_ctz(todo);
+        oko_cls_lookup(cls, &keys[i], version, 0, &cands[i]);
+    }
+}

@@ -1,0 +1,182 @@
+/* Sending: ordinary ports, the reserved ones, NORMAL, and packet-ins. */
+#include "pipeline.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static uint32_t in_port_of(const struct oko_exec *x)
+{
+    const uint8_t *b = x->key->in_port;
+    return (uint32_t)b[0] << 24 | (uint32_t)b[1] << 16 | (uint32_t)b[2] << 8 | b[3];
+}
+
+/* The port's flush is called once at the end of the burst. */
+static void flush_later(struct oko_worker *w, struct oko_port *port)
+{
+    struct oko_port_counters *counters = &port->counters[w->index];
+    if (counters->flush_burst == w->burst)
+        return;
+    counters->flush_burst = w->burst;
+    if (w->n_flush == w->flush_cap) {
+        uint32_t cap = w->flush_cap ? 2 * w->flush_cap : 16;
+        struct oko_port **flush = realloc(w->flush, cap * sizeof *flush);
+        if (!flush) { /* without memory: at once */
+            port->ops->flush(port, w->index);
+            counters->flush_burst = 0;
+            return;
+        }
+        w->flush = flush;
+        w->flush_cap = cap;
+    }
+    w->flush[w->n_flush++] = port;
+}
+
+/* A copy of the packet as it is now leaves through a port, whatever its flags. */
+void oko_send(struct oko_exec *x, struct oko_port *port)
+{
+    struct oko_worker *w = x->worker;
+    struct oko_port_counters *counters = &port->counters[w->index];
+    const struct oko_port_ops *ops = port->ops;
+    if (ops && ops->tx) {
+        if (ops->flush)
+            flush_later(w, port);
+        if (ops->tx(port, w->index, x->pkt)) {
+            oko_count(&counters->tx_dropped, 1);
+            oko_drop_note(x, OKO_DROP_TX_FAILED);
+            return;
+        }
+    }
+    /* What the wire would carry: as it came, plus or minus what actions added. */
+    uint32_t wire = x->pkt->meta.wire_len + (x->pkt->len - x->pkt->pass_len);
+    oko_count(&counters->tx_packets, 1);
+    oko_count(&counters->tx_bytes, wire);
+    x->n_out++;
+    OKO_TRACE(w, OKO_TRACE_OUTPUT, x->depth, x->table, NULL, port->number, x->pkt->len);
+}
+
+static bool forwards(const struct oko_port *port)
+{
+    return !(OKO_LOAD(&port->flags) & (OKO_PORT_DOWN | OKO_PORT_NO_FWD));
+}
+
+static void send_to(struct oko_exec *x, uint32_t number)
+{
+    struct oko_port *port = oko_set_find(x->worker->view->ports, number);
+    if (port && forwards(port))
+        oko_send(x, port);
+    else
+        oko_drop_note(x, OKO_DROP_PORT);
+}
+
+/* To every port but the one where the packet came from. */
+static void send_to_all(struct oko_exec *x, uint32_t without_flags)
+{
+    const struct oko_set *ports = x->worker->view->ports;
+    uint32_t in_port = in_port_of(x);
+    bool any = false;
+    for (uint32_t i = 0; i < ports->n; i++) {
+        struct oko_port *port = ports->sorted[i].object;
+        if (port->number == in_port || !forwards(port) || OKO_LOAD(&port->flags) & without_flags)
+            continue;
+        any = true;
+        oko_send(x, port);
+    }
+    if (!any)
+        oko_drop_note(x, OKO_DROP_PORT);
+}
+
+/* NORMAL: a learning switch (IEEE 802.1D), per VLAN. */
+static void send_normal(struct oko_exec *x)
+{
+    struct oko_worker *w = x->worker;
+    const struct oko_key *key = x->key;
+    uint32_t in_port = in_port_of(x);
+    uint16_t vlan = (uint16_t)((key->vlan_vid[0] & 0x0f) << 8 | key->vlan_vid[1]);
+    uint64_t now = x->pkt->meta.rx_ns;
+
+    static const uint8_t reserved[5] = {0x01, 0x80, 0xc2, 0x00, 0x00};
+    if (memcmp(key->eth_dst, reserved, 5) == 0 && key->eth_dst[5] < 0x10) {
+        oko_drop_note(x, OKO_DROP_NORMAL); /* link-local groups are not forwarded */
+        return;
+    }
+    if (!(key->eth_src[0] & 1) && oko_set_find(w->view->ports, in_port))
+        oko_macs_learn(w->dp->macs, key->eth_src, vlan, in_port, now);
+    uint32_t out = 0;
+    if (!(key->eth_dst[0] & 1))
+        out = oko_macs_find(w->dp->macs, key->eth_dst, vlan, now);
+    if (!out)
+        send_to_all(x, OKO_PORT_NO_FLOOD);
+    else if (out == in_port)
+        oko_drop_note(x, OKO_DROP_NORMAL);
+    else
+        send_to(x, out);
+}
+
+void oko_packet_in(struct oko_exec *x, uint32_t max_len, uint16_t reason, uint32_t controller)
+{
+    struct oko_worker *w = x->worker;
+    const struct oko_pkt *pkt = x->pkt;
+    const struct oko_port *from = oko_set_find(w->view->ports, pkt->in_port);
+    if (from && OKO_LOAD(&from->flags) & OKO_PORT_NO_PACKET_IN)
+        return;
+    uint32_t n = max_len < pkt->len ? max_len : pkt->len;
+    struct oko_event event = {.type = OKO_EVENT_PACKET_IN,
+                              .reason = reason,
+                              .ns = pkt->meta.rx_ns,
+                              .seq = pkt->seq,
+                              .table = x->table,
+                              .in_port = in_port_of(x),
+                              .data_len = n,
+                              .total_len = pkt->meta.wire_len + (pkt->len - pkt->pass_len),
+                              .arg = controller};
+    if (x->rule) {
+        event.cookie = x->rule->cookie;
+        event.flow_id = x->rule->id;
+        event.priority = x->rule->priority;
+    }
+    uint64_t u64;
+    memcpy(&u64, x->key->metadata, 8);
+    event.metadata = __builtin_bswap64(u64);
+    memcpy(&u64, x->key->tun_id, 8);
+    event.tun_id = __builtin_bswap64(u64);
+    uint32_t u32;
+    memcpy(&u32, x->key->pkt_mark, 4);
+    event.pkt_mark = __builtin_bswap32(u32);
+    memcpy(event.regs, x->key->reg, sizeof event.regs);
+    oko_ring_put(w->dp->events, &event, pkt->data);
+    x->n_out++;
+    OKO_TRACE(w, OKO_TRACE_CONTROLLER, x->depth, x->table, x->rule, n, reason);
+}
+
+/* The table-miss flow (OpenFlow 1.3, 5.4): lowest priority, matches everything. */
+static bool is_table_miss(const struct oko_rule *rule)
+{
+    return rule && rule->priority == 0 && rule->n_match == 0 && rule->slot == 0;
+}
+
+void oko_output(struct oko_exec *x, uint32_t port, uint32_t max_len)
+{
+    switch (port) {
+    case OKO_PORT_IN_PORT:
+        send_to(x, in_port_of(x));
+        break;
+    case OKO_PORT_NORMAL:
+        send_normal(x);
+        break;
+    case OKO_PORT_FLOOD:
+        send_to_all(x, OKO_PORT_NO_FLOOD);
+        break;
+    case OKO_PORT_ALL:
+        send_to_all(x, 0);
+        break;
+    case OKO_PORT_CONTROLLER:
+        oko_packet_in(x, max_len, is_table_miss(x->rule) ? OKO_REASON_NO_MATCH : OKO_REASON_ACTION,
+                      0);
+        break;
+    default:
+        if (port == in_port_of(x))
+            oko_drop_note(x, OKO_DROP_IN_PORT);
+        else
+            send_to(x, port);
+    }
+}

@@ -1,0 +1,200 @@
+/* Acting on packets: deciding between candidates, counting, and the two short ways that most
+ * packets take. */
+#include "pipeline.h"
+
+#include "commit.h"
+
+#include <string.h>
+
+/* ---------------------------------------------------------------- counting */
+
+void oko_flush_run(struct oko_worker *w)
+{
+    if (!w->run_rule)
+        return;
+    oko_flow_count(w->run_rule->stats, w->index, w->run_packets, w->run_bytes, w->run_ns);
+    w->run_rule = NULL;
+}
+
+void oko_count_rule(struct oko_worker *w, const struct oko_rule *rule, const struct oko_pkt *pkt)
+{
+    if (rule == w->run_rule) {
+        w->run_packets++;
+        w->run_bytes += pkt->meta.wire_len;
+        w->run_ns = pkt->meta.rx_ns;
+        return;
+    }
+    oko_flush_run(w);
+    w->run_rule = rule;
+    w->run_packets = 1;
+    w->run_bytes = pkt->meta.wire_len;
+    w->run_ns = pkt->meta.rx_ns;
+}
+
+void oko_trace_step(struct oko_worker *w, uint32_t kind, uint32_t depth, uint32_t table,
+                    const struct oko_rule *rule, uint64_t arg, uint64_t value)
+{
+    struct oko_trace *trace = w->trace;
+    uint32_t n = trace->n++;
+    if (n >= sizeof trace->step / sizeof trace->step[0])
+        return;
+    trace->step[n] = (struct oko_trace_step){.kind = kind,
+                                             .depth = depth,
+                                             .table = table,
+                                             .priority = rule ? rule->priority : 0,
+                                             .flow_id = rule ? rule->id : 0,
+                                             .cookie = rule ? rule->cookie : 0,
+                                             .arg = arg,
+                                             .value = value};
+}
+
+/* ---------------------------------------------------------------- deciding */
+
+/* Over for this worker's clock, though another that is behind still keeps it. */
+static bool is_over(struct oko_worker *w, const struct oko_rule *rule)
+{
+    if (__builtin_expect(!(OKO_LOAD(&rule->kind) & OKO_RULE_TIMED), 1))
+        return false;
+    bool hard;
+    if (rule == w->run_rule)
+        oko_flush_run(w);
+    return oko_rule_deadline(rule, OKO_LOAD(&w->dp->born_ns), &hard) <= w->now_ns;
+}
+
+const struct oko_rule *oko_decide(struct oko_worker *w, uint32_t index, uint32_t table,
+                                  const struct oko_key *key, struct oko_cands *cands)
+{
+    struct oko_table_counter *counter = &w->tables[table];
+    oko_count(&counter->lookups, 1);
+    OKO_TRACE(w, OKO_TRACE_LOOKUP, 0, table, NULL, 0, 0);
+    for (;;) {
+        for (uint32_t i = 0; i < cands->n; i++) {
+            const struct oko_rule *rule = cands->rule[i];
+            if (is_over(w, rule))
+                continue;
+            if (rule->slot) {
+                bool match = oko_filter_ask(w, index, rule->slot);
+                OKO_TRACE(w, OKO_TRACE_FILTER, 0, table, rule, rule->filter_prog, match);
+                if (!match)
+                    continue;
+            }
+            oko_count(&counter->matches, 1);
+            OKO_TRACE(w, OKO_TRACE_FLOW, 0, table, rule, 0, 0);
+            return rule;
+        }
+        /* All said no. The list may have been cut, or ended with a flow that is over. */
+        const struct oko_rule *last = cands->n ? cands->rule[cands->n - 1] : NULL;
+        if (!last || (last->slot && !cands->more)) {
+            OKO_TRACE(w, OKO_TRACE_MISS, 0, table, NULL, 0, 0);
+            return NULL;
+        }
+        oko_cls_lookup(&w->dp->tables[table], key, w->view->version, last->rank, cands);
+    }
+}
+
+/* ---------------------------------------------------------------- acting */
+
+static void drop(struct oko_worker *w, const struct oko_pkt *pkt, uint32_t reason)
+{
+    (void)pkt;
+    oko_count(&w->drops[reason], 1);
+    OKO_TRACE(w, OKO_TRACE_DROP, 0, 0, NULL, reason, 0);
+}
+
+static void finish(struct oko_exec *x)
+{
+    if (x->n_out == 0 || x->drop == OKO_DROP_LIMIT)
+        drop(x->worker, x->pkt, x->drop ? x->drop : OKO_DROP_ACTION);
+}
+
+/* The long way: instructions, action set. */
+static void execute(struct oko_worker *w, uint32_t index, const struct oko_rule *rule)
+{
+    struct oko_exec x = {
+        .worker = w, .pkt = &w->pkts[index], .key = &w->keys[index], .index = index};
+    oko_action_set_clear(&w->set);
+    oko_execute(&x, rule);
+    if (!x.stop)
+        oko_execute_set(&x);
+    oko_pkt_release(x.pkt, w->pool);
+    finish(&x);
+}
+
+/* A flow with one output to an ordinary port. */
+static void forward(struct oko_worker *w, uint32_t index, const struct oko_rule *rule)
+{
+    struct oko_exec x = {
+        .worker = w, .pkt = &w->pkts[index], .key = &w->keys[index], .index = index};
+    oko_count_rule(w, rule, x.pkt);
+    oko_output(&x, rule->out_port, 0);
+    finish(&x);
+}
+
+static void act_on(struct oko_worker *w, uint32_t index)
+{
+    struct oko_pkt *pkt = &w->pkts[index];
+    const struct oko_rule *rule = oko_decide(w, index, 0, &w->keys[index], &w->cands[index]);
+    if (!rule) {
+        drop(w, pkt, OKO_DROP_MISS);
+    } else if (rule->kind & OKO_RULE_OUTPUT) {
+        forward(w, index, rule);
+    } else if (rule->kind & OKO_RULE_DROP) {
+        oko_count_rule(w, rule, pkt);
+        drop(w, pkt, OKO_DROP_ACTION);
+    } else {
+        execute(w, index, rule);
+    }
+}
+
+/* Records the packet's way if it is the one that is asked for. */
+static void act_traced(struct oko_worker *w, uint32_t index)
+{
+    struct oko_trace *trace = &w->dp->trace;
+    const struct oko_pkt *pkt = &w->pkts[index];
+    uint32_t armed = 1;
+    if (pkt->seq != OKO_LOAD(&trace->seq) ||
+        !__atomic_compare_exchange_n(&trace->state, &armed, 2, false, __ATOMIC_ACQUIRE,
+                                     __ATOMIC_RELAXED)) {
+        act_on(w, index);
+        return;
+    }
+    trace->n = 0;
+    w->trace = trace;
+    oko_trace_step(w, OKO_TRACE_PACKET, 0, 0, NULL, pkt->in_port, pkt->meta.wire_len);
+    act_on(w, index);
+    w->trace = NULL;
+    OKO_STORE_RELEASE(&trace->state, 3);
+}
+
+/* Moves the clock; what falls due goes. True: a table changed. */
+static bool pass_time(struct oko_worker *w, uint64_t now_ns)
+{
+    OKO_STORE(&w->now_ns, now_ns);
+    if (__builtin_expect(now_ns < OKO_LOAD(&w->dp->next_deadline), 1))
+        return false;
+    oko_flush_run(w);
+    OKO_STORE_RELEASE(&w->waits_ns, now_ns);
+    return oko_expire(w->dp, w->index, now_ns);
+}
+
+uint32_t oko_act(struct oko_worker *w, uint32_t todo)
+{
+    bool traced = OKO_LOAD(&w->dp->trace.state) == 1;
+    for (; todo; todo &= todo - 1) {
+        uint32_t index = (uint32_t)__builtin_ctz(todo);
+        if (pass_time(w, w->pkts[index].meta.rx_ns)) {
+            oko_worker_look(w);
+            return todo; /* this packet, too, is looked up again */
+        }
+        if (__builtin_expect(traced, 0))
+            act_traced(w, index);
+        else
+            act_on(w, index);
+        if (__builtin_expect(w->changed, 0)) {
+            w->changed = false;
+            oko_worker_look(w);
+            return todo & (todo - 1);
+        }
+    }
+    return 0;
+}

@@ -1,0 +1,154 @@
+/* A worker from the inside, and the stages of a burst.
+ *
+ *     begin -> parse -> look up -> filter -> act -> end        (worker.c)
+ *
+ * look up (lookup.c) finds candidates for table 0, filter (filter.c) runs programs ahead of the
+ * decision where that cannot be told from running them in turn, act (pipeline.c) takes the packets
+ * one by one in arrival order: decides between the candidates, executes (action.c), sends
+ * (output.c). A packet that changes a table ends the stage early, and the rest are looked up again.
+ *
+ * Thread-safety: everything here belongs to the worker's thread, but the counters, which any thread
+ * may read, and waits_ns. */
+#ifndef OKO_PIPELINE_H
+#define OKO_PIPELINE_H
+
+#include "actset.h"
+#include "dp.h"
+
+enum {
+    OKO_MAX_DEPTH = 64,       /* nested resubmits, clones and buckets */
+    OKO_MAX_RESUBMITS = 4096, /* of one packet */
+    OKO_STACK = 256           /* entries of the Nicira stack */
+};
+
+struct oko_cache; /* cache.h */
+
+/* What one program said about the packets of the burst; bit i is packet i. */
+struct oko_memo {
+    uint64_t burst; /* that this is about */
+    struct oko_prog *prog;
+    uint32_t ran;     /* verdict known */
+    uint32_t matched; /* it is yes */
+    uint32_t faulted;
+    uint32_t counted; /* the packet's decision reached it */
+};
+
+struct oko_table_counter {
+    uint64_t lookups, matches;
+};
+
+struct oko_worker {
+    /* read by others */
+    _Alignas(64) uint64_t waits_ns; /* atomic: clock that expiry waits for, OKO_NEVER = none */
+    uint64_t now_ns;                /* atomic: of the newest packet */
+
+    _Alignas(64) struct oko_dp *dp;
+    uint32_t index;
+    bool changed; /* a table changed: candidates found before are void */
+    const struct oko_view *view;
+    struct oko_env *env;
+    struct oko_pool *pool;
+    struct oko_cache *cache; /* NULL with OKO_DP_NO_CACHE */
+
+    /* the burst */
+    uint64_t burst; /* its number */
+    struct oko_pkt *pkts;
+    uint32_t n;
+    uint32_t todo;  /* packets that go on to classification */
+    uint32_t ahead; /* how many packets to look up ahead: less after a table changed */
+    struct oko_key keys[OKO_BURST];
+    struct oko_cands cands[OKO_BURST];
+    struct oko_prog_in in[OKO_BURST];
+
+    struct oko_memo *memo; /* [slots] */
+    uint16_t *touched;     /* slots whose memo is of this burst */
+    uint32_t n_touched;
+    struct oko_port **flush; /* ports to flush at the end of the burst */
+    uint32_t n_flush, flush_cap;
+
+    /* successive packets of one flow are counted together */
+    const struct oko_rule *run_rule;
+    uint64_t run_packets, run_bytes, run_ns;
+
+    struct oko_action_set set;
+    uint8_t stack[OKO_STACK][16]; /* big-endian numbers */
+
+    struct oko_trace *trace; /* where the packet at hand is recorded, or NULL */
+    uint64_t drops[OKO_N_DROPS];
+    struct oko_dp_stats stats;
+    struct oko_table_counter tables[OKO_N_TABLES];
+    uint64_t batch_runs;  /* of programs, see filter.c */
+    uint32_t next_sample; /* runs of programs until one is timed */
+};
+
+/* A packet being executed. */
+struct oko_exec {
+    struct oko_worker *worker;
+    struct oko_pkt *pkt;
+    struct oko_key *key;
+    uint32_t index; /* in the burst: which bit of a memo */
+    uint32_t depth;
+    uint32_t n_resubmits;
+    uint32_t n_out; /* copies that left, packet-ins included */
+    uint32_t n_stack;
+    const struct oko_rule *rule; /* being executed */
+    uint8_t table;               /* its table */
+    uint8_t drop;                /* enum oko_drop: the first reason so far */
+    bool stop;                   /* nothing more happens to this packet */
+    bool exit;                   /* no more actions; the action set is still executed */
+    bool refresh;                /* changed a table in mid-packet: look at the new view next */
+};
+
+int oko_worker_new(struct oko_dp *dp, uint32_t index, struct oko_worker **worker);
+void oko_worker_free(struct oko_worker *worker);
+
+/* lookup.c: candidates of the packets todo in table 0; of one packet in any table. */
+void oko_lookup_burst(struct oko_worker *w, uint32_t todo);
+void oko_lookup(struct oko_worker *w, uint32_t table, const struct oko_key *key,
+                struct oko_cands *cands);
+
+/* filter.c */
+void oko_filter_ahead(struct oko_worker *w, uint32_t todo);
+/* Does the program match packet index? The decision has reached it. */
+bool oko_filter_ask(struct oko_worker *w, uint32_t index, uint32_t slot);
+void oko_filter_end(struct oko_worker *w); /* counts what the burst ran */
+
+/* pipeline.c: handles packets todo until a table changes; returns those still to do. */
+uint32_t oko_act(struct oko_worker *w, uint32_t todo);
+/* The rule that a packet takes in a table, given its candidates; NULL: none. */
+const struct oko_rule *oko_decide(struct oko_worker *w, uint32_t index, uint32_t table,
+                                  const struct oko_key *key, struct oko_cands *cands);
+void oko_flush_run(struct oko_worker *w);
+void oko_count_rule(struct oko_worker *w, const struct oko_rule *rule, const struct oko_pkt *pkt);
+/* Takes the newest view. */
+void oko_worker_look(struct oko_worker *w);
+
+/* action.c: executes a rule's instructions, gotos included; later the action set. */
+void oko_execute(struct oko_exec *x, const struct oko_rule *rule);
+void oko_execute_set(struct oko_exec *x);
+
+/* output.c */
+void oko_output(struct oko_exec *x, uint32_t port, uint32_t max_len);
+void oko_packet_in(struct oko_exec *x, uint32_t max_len, uint16_t reason, uint32_t controller);
+void oko_send(struct oko_exec *x, struct oko_port *port);
+
+/* learn.c */
+void oko_learn(struct oko_exec *x, const struct oko_op_head *op);
+void oko_fin_timeout(struct oko_exec *x, const struct oko_op_head *op);
+
+/* trace: a step of the packet at hand, if it is recorded */
+void oko_trace_step(struct oko_worker *w, uint32_t kind, uint32_t depth, uint32_t table,
+                    const struct oko_rule *rule, uint64_t arg, uint64_t value);
+#define OKO_TRACE(w, ...)                                                                          \
+    do {                                                                                           \
+        if (__builtin_expect((w)->trace != NULL, 0))                                               \
+            oko_trace_step((w), __VA_ARGS__);                                                      \
+    } while (0)
+
+static inline void oko_drop_note(struct oko_exec *x, enum oko_drop reason)
+{
+    if (x->drop == OKO_DROP_NONE || reason < x->drop)
+        x->drop = (uint8_t)reason;
+}
+
+#endif
