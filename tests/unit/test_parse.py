@@ -284,7 +284,8 @@ def test_open_vswitch_agrees(traces: Path, tmp_path: Path, name: str) -> None:
         mine.pop("ipv6_exthdr", None)  # Open vSwitch has no such field
         mine.pop("pbb_isid", None)
         if mine.get("ip_proto") == 2:  # IGMP type and code are no OpenFlow fields
-            del theirs["tcp_src"], theirs["tcp_dst"]
+            theirs.pop("tcp_src", None)
+            theirs.pop("tcp_dst", None)
         if mine.get("ip_frag"):  # frags=normal is applied later there
             for field in ("tcp_src", "tcp_dst", "tcp_flags", "udp_src", "udp_dst", "icmp_type"):
                 theirs.pop(field, None)
