@@ -206,7 +206,8 @@ struct oko_vm_opts {
 };
 
 int oko_vm_new(const struct oko_vm_opts *opts, struct oko_vm **vm);
-void oko_vm_free(struct oko_vm *vm); /* every program must have been released */
+/* Drops the owner's hold: the VM goes when its last program does. */
+void oko_vm_free(struct oko_vm *vm);
 
 /* Verifies, compiles and creates the maps. keep: an older instance whose maps of the same name,
  * type, sizes and capacity are shared instead of created anew, or NULL. On failure nothing

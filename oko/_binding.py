@@ -5,8 +5,8 @@ owns one handle of csrc/oko.h, frees it in close() or at the end of a with block
 weakref.finalize as a net. C errors become exceptions of oko.errors, with the source line where
 the program has debug information.
 
-Lifetimes. A VM is freed when it and all programs made in it are closed, in any order; a map holds
-its program. Using a closed object raises OkoError.
+Lifetimes. The core counts references: VM and programs may be closed in any order. A map holds its
+program. Using a closed object raises OkoError.
 
 Thread-safety. As oko.h: control calls from any thread (the GIL is released during them); runs of a
 program by one worker index must not overlap, which a lock per VM ensures here.
@@ -137,22 +137,6 @@ class Handle:
         self.close()
 
 
-class _VmBox:
-    """A struct oko_vm, freed when its last user (the Vm or one of its programs) has let go."""
-
-    def __init__(self, pointer: CData) -> None:
-        self.pointer = pointer
-        self.lock = threading.Lock()  # users; also serialises runs
-        self.users = 1
-
-    def drop(self) -> None:
-        with self.lock:
-            self.users -= 1
-            last = self.users == 0
-        if last:
-            lib.oko_vm_free(self.pointer)
-
-
 @dataclass(frozen=True)
 class ProgInfo:
     """struct oko_prog_info: sizes in bytes, times in nanoseconds."""
@@ -210,10 +194,10 @@ class Vm(Handle):
         opts.secret = secret
         out = ffi.new("struct oko_vm **")
         check(lib.oko_vm_new(opts, out), what="VM")
-        self._box = _VmBox(out[0])
+        self._running = threading.Lock()  # serialises runs
         self._programs: weakref.WeakSet[Program] = weakref.WeakSet()
         self.n_workers = n_workers
-        super().__init__(self._box, _VmBox.drop)
+        super().__init__(out[0], lib.oko_vm_free)
 
     def close(self) -> None:
         """Closes the programs that are left, then frees the VM."""
@@ -255,10 +239,10 @@ class Vm(Handle):
             out = ffi.new("struct oko_prog **")
             error = ffi.new("struct oko_error *")
             older = keep._ptr if keep is not None else ffi.NULL
-            code = lib.oko_prog_load(self._ptr.pointer, flat.spec, opts, older, out, error)
+            code = lib.oko_prog_load(self._ptr, flat.spec, opts, older, out, error)
             if code < 0:
                 raise load_error(spec, code, error)
-        program = Program(out[0], spec, self._box)
+        program = Program(out[0], spec, self._running)
         self._programs.add(program)
         return program
 
@@ -267,7 +251,7 @@ class Vm(Handle):
         lines = []
         buffer = ffi.new("char[]", 1024)
         lost = ffi.new("uint64_t *")
-        while lib.oko_vm_log_read(self._ptr.pointer, buffer, 1024, lost):
+        while lib.oko_vm_log_read(self._ptr, buffer, 1024, lost):
             lines.append(_string(buffer))
         if lost[0]:
             lines.append(f"({lost[0]} lines lost)")
@@ -381,23 +365,22 @@ class Program(Handle):
 
     _what = "program"
 
-    def __init__(self, pointer: CData, spec: ProgramSpec, box: _VmBox) -> None:
-        with box.lock:
-            box.users += 1
-        super().__init__((pointer, box), _free_program)
+    def __init__(self, pointer: CData, spec: ProgramSpec, running: threading.Lock) -> None:
+        super().__init__(pointer, lib.oko_prog_unref)
         self.spec = spec
-        self._box = box
-        self._counts: CData = None
+        self._running = running
+        self._counts: CData = None  # owned here: must outlive the runs that fill it
 
-    @property
-    def _prog(self) -> CData:
-        return self._ptr[0]
+    def close(self) -> None:
+        """Gives the program back when no run is in progress."""
+        with self._running:
+            super().close()
 
     @property
     def info(self) -> ProgInfo:
         """Facts about the loaded program."""
         out = ffi.new("struct oko_prog_info *")
-        lib.oko_prog_info(self._prog, out)
+        lib.oko_prog_info(self._ptr, out)
         return ProgInfo(*(getattr(out, field.name) for field in fields(ProgInfo)))
 
     def run(
@@ -416,8 +399,8 @@ class Program(Handle):
         out = ffi.new("uint64_t *")
         error = ffi.new("struct oko_error *")
         error.insn = -1
-        with self._box.lock:
-            code = lib.oko_prog_run(self._prog, worker, engine, batch.records, out, error)
+        with self._running:
+            code = lib.oko_prog_run(self._ptr, worker, engine, batch.records, out, error)
         if code == lib.OKO_E_VERIFY:
             raise load_error(self.spec, code, error)
         check(code, error, self.spec.name)
@@ -442,8 +425,8 @@ class Program(Handle):
         batch = _Batch(packets, meta)
         todo = (1 << len(packets)) - 1
         out = ffi.new("uint64_t *")
-        with self._box.lock:
-            code = lib.oko_prog_run_batch(self._prog, worker, engine, batch.records, todo, out)
+        with self._running:
+            code = lib.oko_prog_run_batch(self._ptr, worker, engine, batch.records, todo, out)
         check(code, None, self.spec.name)
         return [bool(out[0] >> i & 1) for i in range(len(packets))]
 
@@ -454,51 +437,46 @@ class Program(Handle):
         out = ffi.new("uint64_t *")
         error = ffi.new("struct oko_error *")
         error.insn = -1
-        with self._box.lock:
-            code = lib.oko_prog_run_raw(self._prog, engine, buffer, size, out, error)
+        with self._running:
+            code = lib.oko_prog_run_raw(self._ptr, engine, buffer, size, out, error)
         check(code, error)
         return int(out[0])
 
     def profile(self) -> Callable[[], list[int]]:
         """Starts counting executions per instruction (interpreter); returns the reader."""
-        self._counts = ffi.new("uint64_t[]", max(1, self.spec.n_insns))
-        lib.oko_prog_profile(self._prog, self._counts)
-        counts = self._counts
+        counts = ffi.new("uint64_t[]", max(1, self.spec.n_insns))
+        with self._running:
+            lib.oko_prog_profile(self._ptr, counts)
+            self._counts = counts
         return lambda: list(counts)
 
     def guards(self) -> list[int]:
         """Instructions that guarded loading gave a run-time check."""
-        count = lib.oko_prog_guards(self._prog, ffi.NULL, 0)
+        count = lib.oko_prog_guards(self._ptr, ffi.NULL, 0)
         out = ffi.new("uint32_t[]", max(1, count))
-        lib.oko_prog_guards(self._prog, out, count)
+        lib.oko_prog_guards(self._ptr, out, count)
         return [int(out[i]) for i in range(count)]
 
     def code(self) -> bytes:
         """The machine code, b"" without JIT."""
         size = ffi.new("uint32_t *")
-        code = lib.oko_prog_code(self._prog, size)
+        code = lib.oko_prog_code(self._ptr, size)
         return bytes(ffi.buffer(code, size[0])) if size[0] else b""
 
     def data(self, index: int) -> bytes:
         """Contents of data section index now."""
-        size = lib.oko_prog_data_read(self._prog, index, ffi.NULL, 0)
+        size = lib.oko_prog_data_read(self._ptr, index, ffi.NULL, 0)
         check(size, what=f"data section {index}")
         out = ffi.new("uint8_t[]", max(1, size))
-        lib.oko_prog_data_read(self._prog, index, out, size)
+        lib.oko_prog_data_read(self._ptr, index, out, size)
         return bytes(ffi.buffer(out, size))
 
     def map(self, index: int) -> Map:
         """Map number index; OkoError beyond the last."""
-        pointer = lib.oko_prog_map(self._prog, index)
+        pointer = lib.oko_prog_map(self._ptr, index)
         if pointer == ffi.NULL:
             raise OkoError(f"program {self.spec.name!r} has no map {index}")
         return Map(self, pointer, self.spec.maps[index])
-
-
-def _free_program(owned: tuple[CData, _VmBox]) -> None:
-    pointer, box = owned
-    lib.oko_prog_unref(pointer)
-    box.drop()
 
 
 class _Batch:
@@ -549,7 +527,7 @@ class Map:
 
     @property
     def _ptr(self) -> CData:
-        self._program._prog  # noqa: B018  # raises when the program is closed
+        self._program._ptr  # noqa: B018  # raises when the program is closed
         return self._pointer
 
     @property
@@ -610,11 +588,13 @@ class Map:
     def _done(self, code: int) -> None:
         if code >= 0:
             return
+        array = self.spec.type in (lib.OKO_MAP_ARRAY, lib.OKO_MAP_WORKER_ARRAY)
+        beyond = f"index out of range (max_entries is {self.spec.max_entries})"
         words = {
-            lib.OKO_E_NOTFOUND: "no such entry",
+            lib.OKO_E_NOTFOUND: beyond if array else "no such entry",
             lib.OKO_E_FULL: f"full ({self.spec.max_entries} entries)",
             lib.OKO_E_UNSUP: f"a map of type {self.spec.type_label} cannot do this",
-            lib.OKO_E_INVAL: f"key out of range (max_entries is {self.spec.max_entries})",
+            lib.OKO_E_INVAL: "a prefix is longer than its address",  # LPM tries only
         }
         reason = words.get(code) or _GENERIC.get(code, f"error {code}")
         raise MapError(f"map {self.spec.name!r}: {reason}", code)
