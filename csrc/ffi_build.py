@@ -4,7 +4,6 @@ The one text `oko.h` is both included by the C compiler and given to `cdef()` (w
 preprocessor lines), so the two cannot drift apart.
 """
 
-import re
 import sys
 from pathlib import Path
 
@@ -29,13 +28,6 @@ SOURCES = _relative(
 SOURCES = [name for name in SOURCES if not name.endswith("_oko.c")]
 HEADERS = _relative([*HERE.glob("*.h"), *HERE.glob("base/*.h"), *HERE.glob("bpf/**/*.h")])
 
-# What is declared but not in the tree yet may be missing at load time, so that the rest works;
-# goes when the datapath is complete.
-PENDING = "".join(
-    f"#pragma weak {name}\n"
-    for name in re.findall(r"\b(oko_(?:dp|txn|drop|prog_code)\w*)\(", (HERE / "oko.h").read_text())
-)
-
 ffibuilder = FFI()
 # cdef() wants declarations only: the include guard and includes are the lines that start with '#'.
 ffibuilder.cdef(
@@ -45,7 +37,7 @@ ffibuilder.cdef(
 )
 ffibuilder.set_source(
     "oko._oko",
-    f'#include "oko.h"\n{PENDING}',
+    '#include "oko.h"\n',
     sources=SOURCES,
     depends=HEADERS,
     include_dirs=["csrc"],
