@@ -35,6 +35,11 @@ void oko_event_flow(struct oko_dp *dp, const struct oko_rule *rule, uint16_t typ
     oko_ring_put(dp->events, &event, match);
 }
 
+bool oko_dp_events_waiting(struct oko_dp *dp)
+{
+    return oko_ring_half_full(dp->events);
+}
+
 int64_t oko_dp_events(struct oko_dp *dp, uint8_t *out, uint64_t size, uint64_t *lost)
 {
     oko_dp_lock(dp);

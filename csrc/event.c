@@ -3,6 +3,7 @@
 #include "event.h"
 
 #include "base/alloc.h"
+#include "base/atomic.h"
 #include "base/bits.h"
 
 #include <pthread.h>
@@ -15,7 +16,7 @@ struct oko_ring {
     pthread_mutex_t mutex;
     uint8_t *bytes;
     uint64_t size;
-    uint64_t head, tail; /* written and read so far, in bytes, never wrapped */
+    uint64_t head, tail; /* atomic: written and read so far, in bytes, never wrapped */
     uint64_t lost;
     int fd;
 };
@@ -90,7 +91,7 @@ void oko_ring_put(struct oko_ring *ring, struct oko_event *event, const void *da
             copy_in(ring, ring->head + sizeof *event + event->data_len, zeroes,
                     size - sizeof *event - event->data_len);
         }
-        ring->head += size;
+        OKO_STORE(&ring->head, ring->head + size);
     } else {
         ring->lost++;
     }
@@ -110,10 +111,15 @@ int64_t oko_ring_take(struct oko_ring *ring, uint8_t *out, uint64_t size, uint64
             break;
         copy_out(ring, ring->tail, out + used, event.size);
         used += event.size;
-        ring->tail += event.size;
+        OKO_STORE(&ring->tail, ring->tail + event.size);
     }
     if (lost)
         *lost = ring->lost;
     pthread_mutex_unlock(&ring->mutex);
     return (int64_t)used;
+}
+
+bool oko_ring_half_full(const struct oko_ring *ring)
+{
+    return OKO_LOAD(&ring->head) - OKO_LOAD(&ring->tail) >= ring->size / 2;
 }

@@ -954,4 +954,95 @@ struct oko_capture_info {
 };
 void oko_capture_info(const struct oko_capture *capture, struct oko_capture_info *info);
 
+/* A pcap file that ports write to. */
+struct oko_writer;
+
+/* fd is written from where it stands and not closed. nanoseconds: times of that resolution, else
+ * microseconds. n_workers: as the datapath's that will use it. */
+int oko_writer_new(int fd, bool nanoseconds, uint32_t n_workers, struct oko_writer **writer,
+                   struct oko_error *error);
+/* Writes out what is buffered. OKO_E_IO when that or an earlier write failed: then the file lacks
+ * packets. No worker may be running. */
+int oko_writer_flush(struct oko_writer *writer, struct oko_error *error);
+/* What is still buffered is lost. The ports that write to it must be gone. */
+void oko_writer_free(struct oko_writer *writer);
+/* A port that writes what leaves through it; times are those of arrival by the datapath clock. */
+int oko_dp_port_add_pcap(struct oko_dp *dp, uint32_t number, const char *name,
+                         struct oko_writer *writer);
+
+/* ---------------------------------------------------------------- replay */
+
+/* Captures on their way through a datapath. Used by one thread; forwarding threads of its own when
+ * there are several workers. */
+struct oko_replay;
+
+/* Which worker gets a packet. The hash of two addresses or of two ends is symmetric; packets
+ * without IP addresses (ARP's count) go by their MAC addresses. */
+enum oko_spread {
+    OKO_SPREAD_ADDR = 0,   /* outer source and destination address */
+    OKO_SPREAD_5TUPLE = 1, /* also protocol and ports; fragments without ports */
+    OKO_SPREAD_SRC = 2,
+    OKO_SPREAD_DST = 3,
+    OKO_SPREAD_PORT = 4 /* where it came in */
+};
+
+enum oko_pace {
+    OKO_PACE_MAX = 0,     /* as fast as it goes; capture time */
+    OKO_PACE_PPS = 1,     /* rate packets/s; the time follows from it */
+    OKO_PACE_BITS = 2,    /* rate bits/s of wire length; the time follows from it */
+    OKO_PACE_REALTIME = 3 /* capture time, rate times as fast */
+};
+
+struct oko_replay_opts {
+    uint32_t n_workers;   /* at most the datapath's */
+    uint32_t spread;      /* enum oko_spread */
+    uint32_t pace;        /* enum oko_pace */
+    uint32_t burst;       /* 1..32; 0 = 32 */
+    double rate;          /* as pace says */
+    uint64_t loops;       /* rounds over the captures; 0 = until duration_ns */
+    uint64_t duration_ns; /* wall time after which it ends; 0 = no limit */
+    uint64_t max_packets; /* 0 = no limit */
+    bool preload;         /* read everything first; packets are then borrowed, not copied */
+};
+
+/* A capture and the port where its packets come in. */
+struct oko_replay_source {
+    struct oko_capture *capture;
+    uint32_t in_port;
+    uint32_t reserved;
+};
+
+enum oko_replay_result {
+    OKO_REPLAY_DONE = 0,
+    OKO_REPLAY_MORE = 1,  /* call again */
+    OKO_REPLAY_REWIND = 2 /* a round is over, the next one needs the captures from their start */
+};
+
+struct oko_replay_status {
+    uint64_t packets;           /* handled so far, all rounds */
+    uint64_t bytes;             /* their wire length */
+    uint64_t loops;             /* rounds finished */
+    uint64_t loaded;            /* preload: packets read so far */
+    uint64_t first_ns, last_ns; /* datapath clock of the first and the newest packet */
+    uint64_t run_ns;    /* wall time since the first packet was asked for; loading excluded */
+    uint64_t per_round; /* packets of one round; 0 = not known yet */
+    bool copied;        /* were frames copied on their way from the read buffer to a worker? */
+};
+
+/* Everything is borrowed until oko_replay_free(). */
+int oko_replay_new(struct oko_dp *dp, const struct oko_replay_opts *opts,
+                   const struct oko_replay_source *sources, uint32_t n_sources,
+                   struct oko_writer *const *writers, uint32_t n_writers,
+                   struct oko_replay **replay, struct oko_error *error);
+/* Goes on for about slice_ns, until the end, until a signal interrupts a wait, or until events fill
+ * half of the ring; returns an oko_replay_result. OKO_E_IO when a writer failed. A capture that
+ * turns out broken ends there, the others go on: oko_replay_source_error() has why. */
+int oko_replay_run(struct oko_replay *replay, uint64_t slice_ns, struct oko_error *error);
+/* The same captures, opened anew, after OKO_REPLAY_REWIND. */
+int oko_replay_rewind(struct oko_replay *replay, struct oko_capture *const *captures);
+/* Why source i ended early; 0 if it did not. */
+int oko_replay_source_error(const struct oko_replay *replay, uint32_t i, struct oko_error *error);
+void oko_replay_status(const struct oko_replay *replay, struct oko_replay_status *status);
+void oko_replay_free(struct oko_replay *replay);
+
 #endif

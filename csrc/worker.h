@@ -32,4 +32,7 @@ void oko_worker_burst(struct oko_worker *worker, struct oko_pkt *pkts, uint32_t 
  */
 void oko_worker_tick(struct oko_worker *worker, uint64_t now_ns);
 
+/* Is the event ring at least half full? Whoever feeds the workers pauses until it was read. */
+bool oko_dp_events_waiting(struct oko_dp *dp);
+
 #endif
