@@ -40,10 +40,10 @@
 #include "oko_parse.h"
 
 struct tuple {
-    uint32_t src;
-    uint32_t dst;
-    uint16_t src_port;
-    uint16_t dst_port;
+    oko_ip4 src;
+    oko_ip4 dst;
+    oko_be16 src_port;
+    oko_be16 dst_port;
 };
 
 struct flow {

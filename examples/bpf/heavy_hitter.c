@@ -16,20 +16,16 @@
 
 #define DEFAULT_THRESHOLD 100
 
-struct source {
-    uint32_t word[4]; /* as on the wire */
-};
-
 struct {
     __uint(type, BPF_MAP_TYPE_COUNT_MIN);
-    __type(key, struct source);
+    __type(key, oko_ip6);
     __uint(max_entries, 16384); /* counters a row */
     __uint(map_extra, 4);       /* rows */
 } packets SEC(".maps");
 
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
-    __type(key, struct source);
+    __type(key, oko_ip6);
     __type(value, uint64_t);
     __uint(max_entries, 4096);
 } hitters SEC(".maps");
@@ -45,7 +41,7 @@ uint64_t entry(const void *pkt, uint64_t len)
 {
     struct oko_l2 l2;
     struct oko_l3 l3;
-    struct source src = {{0, 0, bpf_htonl(0xffff), 0}};
+    oko_ip6 src = {{0, 0, bpf_htonl(0xffff), 0}};
 
     if (!oko_parse_eth(pkt, len, &l2))
         return 0;

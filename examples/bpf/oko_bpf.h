@@ -31,6 +31,15 @@ typedef __INT32_TYPE__ int32_t;
 typedef __INT64_TYPE__ int64_t;
 #endif
 
+/* What stands big-endian, as on the wire. Tools find these names through BTF, so that a map whose
+ * key or value is made of them reads as ip:10.0.0.1 or be16:443 in dumps, and is filled so. */
+typedef uint16_t oko_be16;
+typedef uint32_t oko_be32;
+typedef uint32_t oko_ip4;
+typedef struct {
+    uint32_t word[4];
+} oko_ip6;
+
 #ifndef NULL
 #define NULL ((void *)0)
 #endif
@@ -143,8 +152,8 @@ struct oko_ipv4 { /* RFC 791 */
     uint8_t ttl;
     uint8_t proto;
     uint16_t checksum;
-    uint32_t src;
-    uint32_t dst;
+    oko_ip4 src;
+    oko_ip4 dst;
 };
 #define OKO_IPV4_DF     0x4000 /* bits of bpf_ntohs(frag) */
 #define OKO_IPV4_MF     0x2000 /* more fragments follow */

@@ -40,7 +40,7 @@ struct host {
 
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
-    __type(key, uint32_t);
+    __type(key, oko_ip4);
     __type(value, struct host);
     __uint(max_entries, 16384);
 } hosts SEC(".maps");

@@ -18,9 +18,9 @@
 #define DEFAULT_THRESHOLD 20
 
 struct probe {
-    uint32_t src;
-    uint32_t dst;
-    uint16_t port;
+    oko_ip4 src;
+    oko_ip4 dst;
+    oko_be16 port;
     uint16_t zero;
 };
 
@@ -33,7 +33,7 @@ struct {
 
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
-    __type(key, uint32_t);
+    __type(key, oko_ip4);
     __type(value, uint32_t);
     __uint(max_entries, 16384);
 } scanners SEC(".maps");

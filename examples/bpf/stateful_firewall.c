@@ -32,10 +32,10 @@
 #define SECOND 1000000000ull
 
 struct ends {
-    uint32_t low_addr; /* addresses and ports as on the wire */
-    uint32_t high_addr;
-    uint16_t low_port;
-    uint16_t high_port;
+    oko_ip4 low_addr; /* addresses and ports as on the wire */
+    oko_ip4 high_addr;
+    oko_be16 low_port;
+    oko_be16 high_port;
 };
 
 enum { OPENING = 1, ANSWERED = 2, OPEN = 3, CLOSING = 4 };

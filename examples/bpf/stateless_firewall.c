@@ -19,14 +19,14 @@
 
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
-    __type(key, uint32_t);
+    __type(key, oko_ip4);
     __type(value, uint32_t);
     __uint(max_entries, 65536);
 } blocked SEC(".maps");
 
 struct prefix {
     uint32_t len; /* bits */
-    uint32_t addr;
+    oko_ip4 addr;
 };
 
 struct {

@@ -26,15 +26,15 @@
 #define DEFAULT_LIMIT 64
 
 struct tuple {
-    uint32_t src;
-    uint32_t dst;
-    uint16_t src_port;
-    uint16_t dst_port;
+    oko_ip4 src;
+    oko_ip4 dst;
+    oko_be16 src_port;
+    oko_be16 dst_port;
 };
 
 struct endpoint {
-    uint32_t addr;
-    uint16_t port;
+    oko_ip4 addr;
+    oko_be16 port;
     uint16_t zero;
 };
 
