@@ -97,7 +97,7 @@ static uint64_t naive_alu(uint8_t code, int off, uint64_t dst, uint64_t src)
         r = a - b;
         break;
     case 0x2:
-        r = (wide)(uint64_t)a * (uint64_t)b; /* modulo 2^128 is enough */
+        r = (wide)((uint64_t)a * (uint64_t)b); /* modulo 2^64 is all that counts */
         break;
     case 0x3:
         r = b == 0 ? 0 : off == 1 ? sa / sb : a / b;
