@@ -10,6 +10,7 @@
     call 1                call helper 1       call local sub      call %r2      exit
     done:                 # comment           .word 0x95          (one raw 8-byte slot)
 
+`exit` is also a label: the first such instruction, unless the text defines another before.
 Numbers are decimal or 0x..; an unsigned 32-bit value such as 0xffffffff may stand for a negative
 immediate. Jump and call targets are labels, or +n/-n relative to the next instruction.
 What may be written is generous (registers up to %r15, any offset), so that tests can write what
@@ -90,6 +91,8 @@ class _Assembler:
                     raise self.error(f"label {match[1]!r} is there already")
                 self.labels[match[1]] = len(self.slots)
                 line = line[match.end() :]
+            if line == "exit":
+                self.labels.setdefault("exit", len(self.slots))
             if line:
                 self.statement(line)
         for fixup in self.fixups:

@@ -98,6 +98,13 @@ def test_labels_and_comments() -> None:
     assert (found[1].off, found[4].off, found[5].imm) == (4, -5, -6)
 
 
+def test_exit_is_a_label() -> None:
+    found = unpack(assemble("jeq %r0, 1, exit\nmov %r0, 2\nexit\nexit\njeq %r0, 1, exit"))
+    assert (found[0].off, found[4].off) == (1, -3)
+    own = unpack(assemble("jeq %r0, 1, exit\nexit: mov %r0, 1\nexit"))
+    assert own[0].off == 0
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
