@@ -148,13 +148,14 @@ static int check_spec(const struct oko_prog_spec *spec, struct oko_error *error)
     return 0;
 }
 
-static int make_facts(struct oko_prog *prog, const struct oko_load_opts *opts,
-                      struct oko_error *error)
+/* from: the caller's spec, whose data sections still have their contents. */
+static int make_facts(struct oko_prog *prog, const struct oko_prog_spec *from,
+                      const struct oko_load_opts *opts, struct oko_error *error)
 {
     uint64_t start = now_ns();
     int status = (opts->flags & OKO_LOAD_CONFORMANCE) != 0
                      ? oko_facts_none(&prog->spec, &prog->facts)
-                     : oko_verify(&prog->spec, opts, &prog->facts, error);
+                     : oko_verify(from, opts, &prog->facts, error);
     prog->info.verify_ns = now_ns() - start;
     if (status == OKO_E_NOMEM && (opts->flags & OKO_LOAD_CONFORMANCE) != 0)
         return oko_err(error, status, "no memory for the facts of the program");
@@ -270,7 +271,7 @@ static int make_prog(struct oko_prog *prog, const struct oko_prog_spec *spec,
     prog->counters = oko_alloc(oko_vm_n_workers(prog->vm) * sizeof(*prog->counters));
     if (prog->counters == NULL || copy_spec(spec, &prog->spec) != 0)
         return oko_err(error, OKO_E_NOMEM, "no memory for the program");
-    int status = make_facts(prog, opts, error);
+    int status = make_facts(prog, spec, opts, error);
     if (status != 0)
         return status;
     /* With fuel for so many back edges, a guarded run executes at most max_worst_case

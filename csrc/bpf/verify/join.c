@@ -347,6 +347,28 @@ static struct oko_scalar widen(const struct oko_joiner *j, enum oko_join_mode mo
 
 /* ---------------------------------------------------------------- join */
 
+uint32_t oko_state_mismatch(const struct oko_state *old, const struct oko_state *fresh,
+                            const uint16_t live[OKO_MAX_FRAMES])
+{
+    uint32_t n = 0;
+    for (uint32_t f = 0; f < old->n_frames; f++)
+        for (uint32_t i = 0; i < 10; i++)
+            n +=
+                (live[f] >> i & 1) != 0 && !same_object(&old->frame[f].r[i], &fresh->frame[f].r[i]);
+    for (uint32_t i = 0, k = 0; i < old->n_pieces; i++) {
+        const struct oko_piece *a = &old->piece[i];
+        if (!oko_reg_is_pointer(&a->r))
+            continue;
+        while (k < fresh->n_pieces &&
+               (fresh->piece[k].frame < a->frame ||
+                (fresh->piece[k].frame == a->frame && fresh->piece[k].pos < a->pos)))
+            k++;
+        n += k == fresh->n_pieces || fresh->piece[k].frame != a->frame ||
+             fresh->piece[k].pos != a->pos || !same_object(&fresh->piece[k].r, &a->r);
+    }
+    return n;
+}
+
 struct join {
     struct oko_joiner *j;
     enum oko_join_mode mode;
@@ -442,54 +464,42 @@ static bool later(const struct oko_form *a, const struct oko_form *b, int pass)
     return unit != (pass == 0);
 }
 
-static uint32_t join_reg(struct join *join, const struct oko_reg *a, const struct oko_reg *b,
-                         uint32_t frame, uint32_t where, int pass, struct oko_reg *out)
+static void join_reg(struct join *join, const struct oko_reg *a, const struct oko_reg *b,
+                     uint32_t frame, uint32_t where, int pass, struct oko_reg *out)
 {
-    if (a->type == OKO_REG_UNSET && b->type == OKO_REG_UNSET)
-        return 0;
-    if (!same_object(a, b)) {
-        *out = oko_reg_unset();
-        return pass == 0 ? 0 : 1;
-    }
-    if (later(&a->f, &b->f, pass))
-        return 0;
+    if (a->type == OKO_REG_UNSET || !same_object(a, b) || later(&a->f, &b->f, pass))
+        return; /* out is unset */
     *out = *a;
     out->maybe_null = a->maybe_null || b->maybe_null;
     if (a->type == OKO_REG_VALUE)
         out->obj = join_obj(join->j, a->obj, b->obj, join->out->next_id);
     if (a->type == OKO_REG_MAP)
-        return 0;
+        return;
     out->s = widen(join->j, join->mode, &a->s, &b->s);
     out->f = join_form(join, &a->f, &b->f, &out->s, frame, where);
-    return 0;
 }
 
-static uint32_t join_registers(struct join *join, const uint16_t live[OKO_MAX_FRAMES], int pass)
+static void join_registers(struct join *join, const uint16_t live[OKO_MAX_FRAMES], int pass)
 {
-    uint32_t lost = 0;
     for (uint32_t f = 0; f < join->old->n_frames; f++)
         for (uint32_t i = 0; i < 10; i++)
             if ((live[f] >> i & 1) != 0)
-                lost += join_reg(join, &join->old->frame[f].r[i], &join->fresh->frame[f].r[i], f, i,
-                                 pass, &join->out->frame[f].r[i]);
-    return lost;
+                join_reg(join, &join->old->frame[f].r[i], &join->fresh->frame[f].r[i], f, i, pass,
+                         &join->out->frame[f].r[i]);
 }
 
 /* Pieces that both states have, and numbers in bytes that one of them has as such. */
-static uint32_t join_stack(struct join *join, int pass)
+static void join_stack(struct join *join, int pass)
 {
     struct oko_state *out = join->out;
-    uint32_t lost = 0;
     for (uint32_t f = 0; f < out->n_frames; f++)
         for (uint32_t k = 0; k < OKO_STACK_SIZE / 64; k++)
             out->frame[f].init[k] = join->old->frame[f].init[k] & join->fresh->frame[f].init[k];
     for (uint32_t i = 0; i < join->old->n_pieces; i++) {
         const struct oko_piece *a = &join->old->piece[i];
         struct oko_piece *b = oko_state_piece(join->fresh, a->frame, a->pos, a->size);
-        if (b == NULL || !same_object(&a->r, &b->r)) {
-            lost += pass != 0 && oko_reg_is_pointer(&a->r);
+        if (b == NULL || !same_object(&a->r, &b->r))
             continue;
-        }
         struct oko_piece *have = oko_state_piece(out, a->frame, a->pos, a->size);
         if (have != NULL || later(&a->r.f, &b->r.f, pass))
             continue;
@@ -501,7 +511,6 @@ static uint32_t join_stack(struct join *join, int pass)
         }
         oko_state_put(out, a->frame, a->pos, a->size, &r);
     }
-    return lost;
 }
 
 static void join_ghosts(struct join *join)
@@ -627,15 +636,14 @@ static void join_inequalities(struct join *join)
     }
 }
 
-uint32_t oko_state_join(struct oko_joiner *j, enum oko_join_mode mode, struct oko_state *old,
-                        struct oko_state *fresh, const uint16_t live[OKO_MAX_FRAMES],
-                        struct oko_state *out)
+void oko_state_join(struct oko_joiner *j, enum oko_join_mode mode, struct oko_state *old,
+                    struct oko_state *fresh, const uint16_t live[OKO_MAX_FRAMES],
+                    struct oko_state *out)
 {
     struct join join = {j, mode, old, fresh, out};
     uint64_t before = old->rel.work + fresh->rel.work;
-    uint32_t lost = 0;
     if (!prepare(j, old->rel.n_bounds))
-        return 0;
+        return;
     out->n_frames = old->n_frames;
     out->n_pieces = out->rel.n_bounds = out->rel.n_cons = out->n_ghosts = 0;
     for (uint32_t f = 0; f < old->n_frames; f++) {
@@ -648,8 +656,8 @@ uint32_t oko_state_join(struct oko_joiner *j, enum oko_join_mode mode, struct ok
         frame->r[10] = old->frame[f].r[10];
     }
     for (int pass = 0; pass < 2; pass++) {
-        lost += join_registers(&join, live, pass);
-        lost += join_stack(&join, pass);
+        join_registers(&join, live, pass);
+        join_stack(&join, pass);
     }
     join_ghosts(&join);
     if (!join_bounds(&join))
@@ -659,5 +667,4 @@ uint32_t oko_state_join(struct oko_joiner *j, enum oko_join_mode mode, struct ok
     out->rel.changed = false;
     j->no_memory |= out->no_memory;
     j->work += 8 + old->n_pieces / 2 + (old->rel.work + fresh->rel.work - before) / 8;
-    return lost;
 }

@@ -52,15 +52,18 @@ void oko_joiner_destroy(struct oko_joiner *j);
 bool oko_state_within(struct oko_joiner *j, const struct oko_state *old, struct oko_state *fresh,
                       const uint16_t live[OKO_MAX_FRAMES]);
 
+/* How many live locations would lose their type in a join of the two. */
+uint32_t oko_state_mismatch(const struct oko_state *old, const struct oko_state *fresh,
+                            const uint16_t live[OKO_MAX_FRAMES]);
+
 enum oko_join_mode {
     OKO_JOIN,
     OKO_WIDEN,     /* growing bounds jump to thresholds */
     OKO_WIDEN_MOST /* growing bounds are dropped, and all inequalities */
 };
-/* out becomes a state that contains both; returns how many live locations lost their type, or had
- * one in only one of the two. The pairs found remain in j until its next use. */
-uint32_t oko_state_join(struct oko_joiner *j, enum oko_join_mode mode, struct oko_state *old,
-                        struct oko_state *fresh, const uint16_t live[OKO_MAX_FRAMES],
-                        struct oko_state *out);
+/* out becomes a state that contains both. The pairs found remain in j until its next use. */
+void oko_state_join(struct oko_joiner *j, enum oko_join_mode mode, struct oko_state *old,
+                    struct oko_state *fresh, const uint16_t live[OKO_MAX_FRAMES],
+                    struct oko_state *out);
 
 #endif

@@ -98,16 +98,37 @@ void oko_rel_destroy(struct oko_rel *rel)
     rel->bound = NULL;
 }
 
+static bool reserve(struct oko_rel *rel, uint32_t n)
+{
+    if (n <= rel->max_bounds)
+        return true;
+    uint32_t max = n < 64 ? 64 : 2 * n;
+    struct oko_bound *bound = realloc(rel->bound, max * sizeof(*bound));
+    if (bound == NULL)
+        return false;
+    rel->bound = bound;
+    rel->max_bounds = max;
+    return true;
+}
+
+bool oko_rel_set(struct oko_rel *rel, const void *bounds, uint32_t n_bounds, const void *cons,
+                 uint32_t n_cons)
+{
+    if (!reserve(rel, n_bounds))
+        return false;
+    if (n_bounds != 0)
+        memcpy(rel->bound, bounds, n_bounds * sizeof(rel->bound[0]));
+    memcpy(rel->con, cons, n_cons * sizeof(rel->con[0]));
+    rel->n_bounds = n_bounds;
+    rel->n_cons = n_cons;
+    rel->changed = false;
+    return true;
+}
+
 bool oko_rel_add_id(struct oko_rel *rel, uint32_t id, int64_t lo, int64_t hi)
 {
-    if (rel->n_bounds == rel->max_bounds) {
-        uint32_t max = rel->max_bounds == 0 ? 64 : 2 * rel->max_bounds;
-        struct oko_bound *bound = realloc(rel->bound, max * sizeof(*bound));
-        if (bound == NULL)
-            return false;
-        rel->bound = bound;
-        rel->max_bounds = max;
-    }
+    if (!reserve(rel, rel->n_bounds + 1))
+        return false;
     rel->bound[rel->n_bounds++] = (struct oko_bound){id, lo, hi};
     return true;
 }
@@ -315,14 +336,19 @@ static void eliminate(struct oko_rel *rel, uint32_t id)
             drop(rel, k);
 }
 
-void oko_rel_forget(struct oko_rel *rel, bool (*keep)(void *arg, uint32_t id), void *arg)
+void oko_rel_forget(struct oko_rel *rel, const uint64_t *keep)
 {
     uint32_t n = 0;
+    for (uint32_t i = 0; i < rel->n_bounds; i++) {
+        bool stays = (keep[i / 64] >> (i % 64) & 1) != 0;
+        for (uint32_t k = 0; k < rel->n_cons && !stays; k++)
+            if (oko_form_coeff(&rel->con[k], rel->bound[i].id) != 0) {
+                eliminate(rel, rel->bound[i].id);
+                break;
+            }
+    }
     for (uint32_t i = 0; i < rel->n_bounds; i++)
-        if (!keep(arg, rel->bound[i].id))
-            eliminate(rel, rel->bound[i].id);
-    for (uint32_t i = 0; i < rel->n_bounds; i++)
-        if (keep(arg, rel->bound[i].id))
+        if ((keep[i / 64] >> (i % 64) & 1) != 0)
             rel->bound[n++] = rel->bound[i];
     rel->n_bounds = n;
 }

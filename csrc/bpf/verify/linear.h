@@ -61,6 +61,9 @@ struct oko_rel {
 
 void oko_rel_init(struct oko_rel *rel);
 void oko_rel_destroy(struct oko_rel *rel);
+/* Replaces the contents; false: out of memory. The bytes may be unaligned. */
+bool oko_rel_set(struct oko_rel *rel, const void *bounds, uint32_t n_bounds, const void *cons,
+                 uint32_t n_cons);
 /* Adds an id larger than all there. False: out of memory. */
 bool oko_rel_add_id(struct oko_rel *rel, uint32_t id, int64_t lo, int64_t hi);
 const struct oko_bound *oko_rel_id(const struct oko_rel *rel, uint32_t id); /* NULL if absent */
@@ -76,8 +79,8 @@ oko_wide oko_rel_lower(struct oko_rel *rel, const struct oko_form *form, int dep
 bool oko_rel_proves(struct oko_rel *rel, const struct oko_form *form);
 /* Takes form <= 0 as true; false when that contradicts what is known. */
 bool oko_rel_assume(struct oko_rel *rel, const struct oko_form *form);
-/* Forgets all ids but those for which keep(arg, id) is true; consequences for those that stay are
- * drawn first. */
-void oko_rel_forget(struct oko_rel *rel, bool (*keep)(void *arg, uint32_t id), void *arg);
+/* Forgets all ids but those whose bit (by position in bound) is set; consequences for those that
+ * stay are drawn first. */
+void oko_rel_forget(struct oko_rel *rel, const uint64_t *keep);
 
 #endif

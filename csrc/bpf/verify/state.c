@@ -67,6 +67,24 @@ static bool reserve_pieces(struct oko_state *st, uint32_t n)
     return true;
 }
 
+void oko_state_copy(struct oko_state *st, const struct oko_state *from)
+{
+    if (!reserve_pieces(st, from->n_pieces) ||
+        !oko_rel_set(&st->rel, from->rel.bound, from->rel.n_bounds, from->rel.con,
+                     from->rel.n_cons)) {
+        st->no_memory = true;
+        return;
+    }
+    st->n_frames = from->n_frames;
+    memcpy(st->frame, from->frame, from->n_frames * sizeof(st->frame[0]));
+    st->n_pieces = from->n_pieces;
+    if (from->n_pieces != 0)
+        memcpy(st->piece, from->piece, from->n_pieces * sizeof(st->piece[0]));
+    st->n_ghosts = from->n_ghosts;
+    memcpy(st->ghost, from->ghost, from->n_ghosts * sizeof(st->ghost[0]));
+    st->no_memory |= from->no_memory;
+}
+
 bool oko_state_unpack(struct oko_state *st, const struct oko_packed *packed)
 {
     const uint8_t *at = (const uint8_t *)(packed + 1);
@@ -82,18 +100,11 @@ bool oko_state_unpack(struct oko_state *st, const struct oko_packed *packed)
     st->n_ghosts = packed->n_ghosts;
     memcpy(st->ghost, at, packed->n_ghosts * sizeof(st->ghost[0]));
     at += packed->n_ghosts * sizeof(st->ghost[0]);
-    st->rel.n_bounds = 0;
-    for (uint32_t i = 0; i < packed->n_bounds; i++, at += sizeof(struct oko_bound)) {
-        struct oko_bound bound;
-        memcpy(&bound, at, sizeof(bound));
-        if (!oko_rel_add_id(&st->rel, bound.id, bound.lo, bound.hi)) {
-            st->no_memory = true;
-            return false;
-        }
+    if (!oko_rel_set(&st->rel, at, packed->n_bounds,
+                     at + packed->n_bounds * sizeof(struct oko_bound), packed->n_cons)) {
+        st->no_memory = true;
+        return false;
     }
-    st->rel.n_cons = packed->n_cons;
-    memcpy(st->rel.con, at, packed->n_cons * sizeof(st->rel.con[0]));
-    st->rel.changed = false;
     return true;
 }
 

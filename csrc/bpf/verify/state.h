@@ -80,6 +80,9 @@ struct oko_state {
 int oko_state_init(struct oko_state *st, uint32_t *next_id);
 void oko_state_destroy(struct oko_state *st);
 
+/* st->no_memory tells whether it worked. */
+void oko_state_copy(struct oko_state *st, const struct oko_state *from);
+
 /* A state in one block, to keep. */
 struct oko_packed {
     uint32_t size; /* bytes of the block */

@@ -1,0 +1,116 @@
+/* Refusals in words: reason, instruction, source line, hint.
+ *
+ * The reason comes first and is a whole sentence part; behind it stand the instruction as the
+ * disassembler prints it and, when the object has debug information, the line of C that it came
+ * from. The hint says what would make the program pass. */
+#include "walk.h"
+
+#include "../../base/err.h"
+
+#include <ctype.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+/* The line record that covers pc, or NULL. */
+static const struct oko_line_spec *line_of(const struct oko_prog_spec *spec, uint32_t pc)
+{
+    const struct oko_line_spec *line = NULL;
+    for (uint32_t i = 0; i < spec->n_lines && spec->lines[i].insn <= pc; i++)
+        line = &spec->lines[i];
+    return line;
+}
+
+static int explain(struct oko_walk *w, uint32_t pc, const char *hint, const char *format,
+                   va_list args)
+{
+    char reason[256], insn[128] = "", place[192] = "";
+    vsnprintf(reason, sizeof(reason), format, args);
+    oko_insn_print(w->spec, w->spec->insns, pc, insn, sizeof(insn));
+    const struct oko_line_spec *line = line_of(w->spec, pc);
+    if (line != NULL) {
+        const char *file = line->file != NULL ? line->file : "line ";
+        const char *slash = strrchr(file, '/');
+        const char *text = line->text != NULL ? line->text : "";
+        while (isspace((unsigned char)*text))
+            text++;
+        snprintf(place, sizeof(place), "; %.60s%s%" PRIu32 "%s%.100s",
+                 slash != NULL ? slash + 1 : file, line->file != NULL ? ":" : "", line->line,
+                 *text != 0 ? ": " : "", text);
+    }
+    oko_err_at(w->error, OKO_E_VERIFY, pc, "%s (instruction %" PRIu32 ": %s%s)", reason, pc, insn,
+               place);
+    if (hint != NULL)
+        oko_err_hint(w->error, "%s", hint);
+    return OKO_E_VERIFY;
+}
+
+int oko_refuse(struct oko_walk *w, const char *hint, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    int status = explain(w, w->pc, hint, format, args);
+    va_end(args);
+    return status;
+}
+
+int oko_refuse_at(struct oko_walk *w, uint32_t pc, const char *hint, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    int status = explain(w, pc, hint, format, args);
+    va_end(args);
+    return status;
+}
+
+int oko_walk_no_memory(struct oko_walk *w)
+{
+    return oko_err(w->error, OKO_E_NOMEM, "no memory to verify the program");
+}
+
+int oko_walk_charge(struct oko_walk *w, uint64_t work)
+{
+    w->work += work;
+    if (w->work <= w->budget)
+        return 0;
+    return oko_refuse(w, "split the program, or simplify its loops and branches",
+                      "the program is too complex: verifying it takes more than %" PRIu64
+                      " units of work",
+                      w->budget);
+}
+
+const char *oko_reg_describe(const struct oko_reg *r)
+{
+    switch (r->type) {
+    case OKO_REG_SCALAR:
+        return oko_scalar_is_const(&r->s) && r->s.full.umin == 0 ? "zero (a NULL pointer)"
+                                                                 : "a number";
+    case OKO_REG_PKT:
+        return "an address in the packet";
+    case OKO_REG_STACK:
+        return "an address on the stack";
+    case OKO_REG_VALUE:
+        return r->maybe_null ? "the result of a map lookup, perhaps NULL"
+                             : "an address in a map's value";
+    case OKO_REG_DATA:
+        return "an address in a data section";
+    case OKO_REG_META:
+        return "an address in struct oko_meta";
+    case OKO_REG_MAP:
+        return "a map";
+    default:
+        return "nothing";
+    }
+}
+
+int oko_need_set(struct oko_walk *w, unsigned reg)
+{
+    if (oko_walk_reg(w, reg)->type != OKO_REG_UNSET)
+        return 0;
+    if (reg >= 1 && reg <= 5)
+        return oko_refuse(w, "a call leaves nothing in r1 to r5; set the variable on every path",
+                          "r%u is read but has not been set on every path to here", reg);
+    return oko_refuse(w, "set the variable on every path that leads to its use",
+                      "r%u is read but has not been set on every path to here", reg);
+}
