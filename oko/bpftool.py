@@ -37,15 +37,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         output = exc.output if isinstance(exc, ToolchainError) else ""
         if output:
             print(output.rstrip(), file=sys.stderr)
-        print(f"oko-bpf: {exc}", file=sys.stderr)
-        if exc.hint:
-            print(f"hint: {exc.hint}", file=sys.stderr)
+        report_error(exc)
         return 1
     except BrokenPipeError:  # the reader (head, less) has seen enough
         sys.stderr.close()
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+class RefusedError(OkoError):
+    """A filter that cannot be run because it was refused; context shows the source line."""
+
+    def __init__(self, message: str, hint: str, context: list[str]) -> None:
+        super().__init__(message, hint)
+        self.context = context
+
+
+def report_error(exc: OkoError) -> None:
+    """One line "oko-bpf: ...", the source line where there is one, and the hint."""
+    print(f"oko-bpf: {exc}", file=sys.stderr)
+    for line in exc.context if isinstance(exc, RefusedError) else []:
+        print(line, file=sys.stderr)
+    if exc.hint:
+        print(f"hint: {exc.hint}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -210,7 +225,8 @@ def verify_command(args: argparse.Namespace) -> int:
         _print_accepted(spec, report)
     else:
         print(f"{args.filter}: refused")
-        for line in explain(spec, error):
+        hint = [f"hint: {error.hint}"] if error.hint else []
+        for line in [str(error), *source_context(spec, error), *hint]:
             print(f"  {line}")
         _print_guards(spec, report["guards"])
     return 0 if report["accepted"] else 1
@@ -252,15 +268,10 @@ def error_json(exc: LoadError) -> dict[str, Any]:
     }
 
 
-def explain(spec: ProgramSpec, exc: LoadError) -> list[str]:
-    """A refusal in words: place, reason, source line with a mark, hint."""
-    lines = [str(exc)]
+def source_context(spec: ProgramSpec, exc: LoadError) -> list[str]:
+    """The source line of a refusal with a mark below its column; [] without debug information."""
     record = spec.line_at(exc.insn) if exc.insn >= 0 else None
-    if record is not None:
-        lines += caret(record, _local_text(record.file, record.line))
-    if exc.hint:
-        lines.append(f"hint: {exc.hint}")
-    return lines
+    return caret(record, _local_text(record.file, record.line)) if record is not None else []
 
 
 def _local_text(file: str, line: int) -> str:

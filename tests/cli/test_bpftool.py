@@ -366,7 +366,10 @@ def test_run_refuses_with_one_line_and_context(
 ) -> None:
     assert run("run", too_far, TRACES / "dns.pcap") == 1
     out, err = capsys.readouterr()
-    assert out == "" and err.startswith(f"oko-bpf: {too_far}: refused:\n  too_far.c:9: ")
+    lines = err.splitlines()
+    assert out == "" and lines[0].startswith(f"oko-bpf: {too_far}: refused: too_far.c:9: ")
+    assert lines[1] == "     9 |     return p[33] == 1;"
+    assert lines[-1].startswith("hint: ")
 
 
 @needs_verifier
