@@ -18,7 +18,7 @@
 
 struct oko_key {
     /* words 0-4: what most rules look at; an IPv4 5-tuple is words 0-2 */
-    uint8_t in_port[4];
+    _Alignas(8) uint8_t in_port[4];
     uint8_t eth_type[2];
     uint8_t vlan_vid[2]; /* 13 bits: 0x1000 = a tag is present */
     uint8_t ipv4_src[4]; /* also ARP sender address */

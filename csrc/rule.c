@@ -63,9 +63,10 @@ int oko_match_from(struct oko_match *match, const struct oko_match_field *fields
         uint8_t *key = (uint8_t *)&match->key + field->offset;
         uint8_t *mask = (uint8_t *)&match->mask + field->offset;
         for (uint32_t b = 0; b < 16; b++) {
-            uint8_t v = fields[i].value[b], m = fields[i].mask[b], width = 0;
-            if (b < field->size)
-                width = b == 0 && field->bits % 8 ? (uint8_t)((1 << field->bits % 8) - 1) : 0xff;
+            uint8_t v = fields[i].value[b], m = fields[i].mask[b];
+            uint32_t width = b < field->size ? 0xff : 0;
+            if (b == 0 && field->bits % 8)
+                width >>= 8 - field->bits % 8;
             if (m & ~width)
                 return oko_err(error, OKO_E_INVAL, "match: %s has %u bits, the mask is wider",
                                field->name, field->bits);
