@@ -254,7 +254,7 @@ static void output(struct oko_exec *x, uint32_t port, uint32_t max_len)
 
 static void output_op(struct oko_exec *x, const struct oko_op_head *op)
 {
-    uint32_t max_len = 0xffff;
+    uint32_t max_len = op->arg == OKO_PORT_CONTROLLER ? 0xffff : 0;
     if (op->len > 8)
         memcpy(&max_len, oko_op_payload(op), 4);
     output(x, op->arg, max_len);
@@ -266,7 +266,33 @@ static void output_reg(struct oko_exec *x, const struct oko_op_head *op)
     uint64_t port;
     oko_key_get_bits(x->key, u16_at(op, 0), u16_at(op, 1), op->arg, number);
     memcpy(&port, number + 8, 8);
-    output(x, wide_port(__builtin_bswap64(port)), u16_at(op, 2));
+    uint32_t to = wide_port(__builtin_bswap64(port));
+    output(x, to, to == OKO_PORT_CONTROLLER ? u16_at(op, 2) : 0);
+}
+
+/* The 802.1Q tag as one number, as OpenFlow 1.0 and NXM_OF_VLAN_TCI see it: bit 12 says whether
+ * there is one. */
+static void set_vlan_tci(struct oko_exec *x, uint32_t value, uint32_t mask)
+{
+    const uint8_t *vid = x->key->vlan_vid;
+    bool tagged = vid[0] & 0x10;
+    uint32_t before = (uint32_t)x->key->vlan_pcp[0] << 13 | (uint32_t)vid[0] << 8 | vid[1];
+    uint32_t tci = ((tagged ? before : 0) & ~mask) | value;
+    if ((!tagged && !(tci & 0x1000)) || !writable(x))
+        return;
+    if (!(tci & 0x1000)) {
+        grown(x, oko_edit_pop_vlan(x->pkt, x->key));
+        return;
+    }
+    if (!tagged)
+        grown(x, oko_edit_push_vlan(x->pkt, x->key, 0x8100));
+    if (x->stop)
+        return;
+    const uint8_t new_vid[16] = {(uint8_t)(tci >> 8 & 0x1f), (uint8_t)tci};
+    const uint8_t new_pcp[16] = {(uint8_t)(tci >> 13 & 7)};
+    static const uint8_t vid_mask[16] = {0x1f, 0xff}, pcp_mask[16] = {0x07};
+    grown(x, oko_edit_set_field(x->pkt, x->key, OKO_FIELD_VLAN_VID, new_vid, vid_mask));
+    grown(x, oko_edit_set_field(x->pkt, x->key, OKO_FIELD_VLAN_PCP, new_pcp, pcp_mask));
 }
 
 /* False: the TTL cannot be decremented; the list ends. */
@@ -438,6 +464,9 @@ static bool execute_op(struct oko_exec *x, const struct oko_op_head *op)
         break;
     case OKO_OP_SEND_MAPS:
         send_maps(x, op);
+        break;
+    case OKO_OP_SET_VLAN_TCI:
+        set_vlan_tci(x, op->arg >> 16, op->arg & 0xffff);
         break;
     default: /* note */
         break;

@@ -24,10 +24,18 @@ static void place(struct oko_dp *dp, uint32_t at, struct oko_deadline deadline)
     deadline.rule->heap = at;
 }
 
+/* By time; of the same moment, the older flow first. */
+static bool before(const struct oko_deadline *a, const struct oko_deadline *b)
+{
+    if (a->at != b->at)
+        return a->at < b->at;
+    return (a->rule->rank & OKO_RANK_SEQUENCE) < (b->rule->rank & OKO_RANK_SEQUENCE);
+}
+
 static void sift_up(struct oko_dp *dp, uint32_t at)
 {
     struct oko_deadline moving = dp->heap[at];
-    for (; at > 1 && dp->heap[at / 2].at > moving.at; at /= 2)
+    for (; at > 1 && before(&moving, &dp->heap[at / 2]); at /= 2)
         place(dp, at, dp->heap[at / 2]);
     place(dp, at, moving);
 }
@@ -36,9 +44,9 @@ static void sift_down(struct oko_dp *dp, uint32_t at)
 {
     struct oko_deadline moving = dp->heap[at];
     for (uint32_t child; (child = 2 * at) <= dp->n_heap; at = child) {
-        if (child < dp->n_heap && dp->heap[child + 1].at < dp->heap[child].at)
+        if (child < dp->n_heap && before(&dp->heap[child + 1], &dp->heap[child]))
             child++;
-        if (dp->heap[child].at >= moving.at)
+        if (!before(&dp->heap[child], &moving))
             break;
         place(dp, at, dp->heap[child]);
     }

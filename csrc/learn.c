@@ -2,7 +2,7 @@
  *
  * learn makes a flow from the packet: fields to match, fields to load, ports to output to. As in
  * Open vSwitch it behaves like a strict modify that adds the flow when it is not there, and seeing
- * it again restarts the flow's hard timeout. When the flow is there already with the same
+ * it again restarts the flow's timeouts. When the flow is there already with the same
  * instructions, nothing else happens and no lock is taken: that is the common case, once per
  * packet.
  *
@@ -80,7 +80,6 @@ static uint32_t port_number(const uint8_t number[16], uint32_t n_bits)
     return n_bits <= 16 && port >= 0xff00 ? 0xffff0000u | (uint32_t)port : (uint32_t)port;
 }
 
-/* False: an output to no port at all. */
 static void build(struct learned *flow, const struct oko_exec *x, const struct oko_op_head *op)
 {
     struct oko_learn learn;
@@ -131,7 +130,7 @@ static void build(struct learned *flow, const struct oko_exec *x, const struct o
     spec->ops_len = len;
 }
 
-/* Is it there as it would be made? Then only its hard timeout starts again. Without a lock: the
+/* Is it there as it would be made? Then only its timeouts start again. Without a lock: the
  * rule is visible to this thread, so it stays until the burst ends. */
 static bool refresh(struct oko_worker *w, const struct learned *flow, const struct oko_match *match,
                     uint64_t now_ns)
@@ -139,8 +138,7 @@ static bool refresh(struct oko_worker *w, const struct learned *flow, const stru
     const struct oko_flow_spec *spec = &flow->mod.spec;
     struct oko_rule *rule =
         oko_cls_find(&w->dp->tables[spec->table], match, spec->priority, 0, w->view->version);
-    if (!rule || rule->ops_len != spec->ops_len || rule->cookie != spec->cookie ||
-        memcmp(rule->ops, spec->ops, spec->ops_len))
+    if (!rule || rule->ops_len != spec->ops_len || memcmp(rule->ops, spec->ops, spec->ops_len))
         return false;
     if (OKO_LOAD(&rule->modified_ns) < now_ns)
         OKO_STORE(&rule->modified_ns, now_ns);

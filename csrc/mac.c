@@ -8,7 +8,7 @@
 #include <string.h>
 
 struct entry {
-    uint64_t address; /* MAC and VLAN; 0 = free (no host has the address 0 in VLAN 0) */
+    uint64_t address; /* MAC and VLAN; 0 = free */
     uint64_t seen_ns;
     uint32_t port; /* 0 = forgotten */
     uint32_t pad;
@@ -62,11 +62,12 @@ void oko_macs_free(struct oko_macs *macs)
     free(macs);
 }
 
+/* 0 for the address 0, which no host has. */
 static uint64_t address_of(const uint8_t *mac, uint16_t vlan)
 {
     uint64_t address = 0;
     memcpy(&address, mac, 6);
-    return address | (uint64_t)vlan << 48;
+    return address ? address | (uint64_t)vlan << 48 : 0;
 }
 
 /* The entry of this address, or the free one where it would be. */
@@ -148,8 +149,10 @@ uint32_t oko_macs_find(const struct oko_macs *macs, const uint8_t *mac, uint16_t
                        uint64_t now_ns)
 {
     uint64_t address = address_of(mac, vlan);
+    if (!address)
+        return 0;
     const struct entry *entry = probe(macs, OKO_LOAD_ACQUIRE(&macs->table), address);
-    if (!address || !OKO_LOAD(&entry->address) || !live(entry, now_ns))
+    if (!OKO_LOAD(&entry->address) || !live(entry, now_ns))
         return 0;
     return OKO_LOAD(&entry->port);
 }

@@ -59,6 +59,7 @@ static const struct shape shapes[] = {
     [OKO_OP_DEC_TTL_IDS] = {"dec_ttl", LIST | SET, 1, 0},
     [OKO_OP_OUTPUT_REG] = {"output", LIST, 0, 8},
     [OKO_OP_SEND_MAPS] = {"send_maps", LIST, 0, 4},
+    [OKO_OP_SET_VLAN_TCI] = {"set_vlan_tci", LIST | SET, 1, 0},
 };
 
 struct check {
@@ -239,9 +240,15 @@ static int check_list(struct check *check, const uint8_t *ops, uint32_t len, uin
     return 0;
 }
 
+/* The whole packet to an ordinary port? */
 static bool is_plain_output(const struct oko_op_head *op)
 {
-    return op->op == OKO_OP_OUTPUT && op->arg < OKO_PORT_MAX;
+    uint32_t max_len = 0;
+    if (op->op != OKO_OP_OUTPUT || op->arg >= OKO_PORT_MAX)
+        return false;
+    if (op->len > 8)
+        memcpy(&max_len, oko_op_payload(op), 4);
+    return max_len == 0;
 }
 
 int oko_ops_check(const uint8_t *ops, uint32_t len, enum oko_ops_kind kind, uint32_t table,

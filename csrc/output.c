@@ -32,7 +32,7 @@ static void flush_later(struct oko_worker *w, struct oko_port *port)
 }
 
 /* A copy of the packet as it is now leaves through a port, whatever its flags. */
-void oko_send(struct oko_exec *x, struct oko_port *port)
+static void send(struct oko_exec *x, struct oko_port *port)
 {
     struct oko_worker *w = x->worker;
     struct oko_port_counters *counters = &port->counters[w->index];
@@ -54,22 +54,38 @@ void oko_send(struct oko_exec *x, struct oko_port *port)
     OKO_TRACE(w, OKO_TRACE_OUTPUT, x->depth, x->table, NULL, port->number, x->pkt->len);
 }
 
+/* The same, cut to max_len bytes (0: whole). */
+static void send_cut(struct oko_exec *x, struct oko_port *port, uint32_t max_len)
+{
+    struct oko_pkt *pkt = x->pkt;
+    if (max_len == 0 || max_len >= pkt->len) {
+        send(x, port);
+        return;
+    }
+    uint32_t len = pkt->len, wire_len = pkt->meta.wire_len;
+    pkt->len = max_len;
+    pkt->meta.wire_len = pkt->pass_len; /* what is left is all there is */
+    send(x, port);
+    pkt->len = len;
+    pkt->meta.wire_len = wire_len;
+}
+
 static bool forwards(const struct oko_port *port)
 {
     return !(OKO_LOAD(&port->flags) & (OKO_PORT_DOWN | OKO_PORT_NO_FWD));
 }
 
-static void send_to(struct oko_exec *x, uint32_t number)
+static void send_to(struct oko_exec *x, uint32_t number, uint32_t max_len)
 {
     struct oko_port *port = oko_set_find(x->worker->view->ports, number);
     if (port && forwards(port))
-        oko_send(x, port);
+        send_cut(x, port, max_len);
     else
         oko_drop_note(x, OKO_DROP_PORT);
 }
 
 /* To every port but the one where the packet came from. */
-static void send_to_all(struct oko_exec *x, uint32_t without_flags)
+static void send_to_all(struct oko_exec *x, uint32_t without_flags, uint32_t max_len)
 {
     const struct oko_set *ports = x->worker->view->ports;
     uint32_t in_port = in_port_of(x);
@@ -79,7 +95,7 @@ static void send_to_all(struct oko_exec *x, uint32_t without_flags)
         if (port->number == in_port || !forwards(port) || OKO_LOAD(&port->flags) & without_flags)
             continue;
         any = true;
-        oko_send(x, port);
+        send_cut(x, port, max_len);
     }
     if (!any)
         oko_drop_note(x, OKO_DROP_PORT);
@@ -105,11 +121,11 @@ static void send_normal(struct oko_exec *x)
     if (!(key->eth_dst[0] & 1))
         out = oko_macs_find(w->dp->macs, key->eth_dst, vlan, now);
     if (!out)
-        send_to_all(x, OKO_PORT_NO_FLOOD);
+        send_to_all(x, OKO_PORT_NO_FLOOD, 0);
     else if (out == in_port)
         oko_drop_note(x, OKO_DROP_NORMAL);
     else
-        send_to(x, out);
+        send_to(x, out, 0);
 }
 
 void oko_packet_in(struct oko_exec *x, uint32_t max_len, uint16_t reason, uint32_t controller)
@@ -158,16 +174,16 @@ void oko_output(struct oko_exec *x, uint32_t port, uint32_t max_len)
 {
     switch (port) {
     case OKO_PORT_IN_PORT:
-        send_to(x, in_port_of(x));
+        send_to(x, in_port_of(x), max_len);
         break;
     case OKO_PORT_NORMAL:
         send_normal(x);
         break;
     case OKO_PORT_FLOOD:
-        send_to_all(x, OKO_PORT_NO_FLOOD);
+        send_to_all(x, OKO_PORT_NO_FLOOD, max_len);
         break;
     case OKO_PORT_ALL:
-        send_to_all(x, 0);
+        send_to_all(x, 0, max_len);
         break;
     case OKO_PORT_CONTROLLER:
         oko_packet_in(x, max_len, is_table_miss(x->rule) ? OKO_REASON_NO_MATCH : OKO_REASON_ACTION,
@@ -177,6 +193,6 @@ void oko_output(struct oko_exec *x, uint32_t port, uint32_t max_len)
         if (port == in_port_of(x))
             oko_drop_note(x, OKO_DROP_IN_PORT);
         else
-            send_to(x, port);
+            send_to(x, port, max_len);
     }
 }

@@ -127,10 +127,9 @@ void oko_worker_look(struct oko_worker *w);
 void oko_execute(struct oko_exec *x, const struct oko_rule *rule);
 void oko_execute_set(struct oko_exec *x);
 
-/* output.c */
+/* output.c. max_len: bytes of a packet-in; other ports: cut to it, 0 = whole. */
 void oko_output(struct oko_exec *x, uint32_t port, uint32_t max_len);
 void oko_packet_in(struct oko_exec *x, uint32_t max_len, uint16_t reason, uint32_t controller);
-void oko_send(struct oko_exec *x, struct oko_port *port);
 
 /* learn.c */
 void oko_learn(struct oko_exec *x, const struct oko_op_head *op);

@@ -238,16 +238,17 @@ void oko_rule_free(struct oko_rule *rule)
 uint64_t oko_rule_deadline(const struct oko_rule *rule, uint64_t born, bool *is_hard)
 {
     uint64_t idle = OKO_LOAD(&rule->idle_timeout), hard = OKO_LOAD(&rule->hard_timeout);
+    uint64_t since = OKO_LOAD(&rule->modified_ns);
     uint64_t deadline = OKO_NEVER;
     *is_hard = false;
+    if (!since)
+        since = born;
     if (idle) {
-        uint64_t since = rule->created_ns ? rule->created_ns : born;
         uint64_t used = oko_flow_stats_used(rule->stats);
         deadline = (used > since ? used : since) + idle * 1000000000u;
     }
     if (hard) {
-        uint64_t since = OKO_LOAD(&rule->modified_ns);
-        uint64_t at = (since ? since : born) + hard * 1000000000u;
+        uint64_t at = since + hard * 1000000000u;
         if (at <= deadline) {
             deadline = at;
             *is_hard = true;

@@ -127,7 +127,7 @@ struct oko_rule {
     uint64_t id;                   /* of the flow, kept by modifications */
     uint64_t cookie;
     uint64_t created_ns;   /* 0 = before the clock started */
-    uint64_t modified_ns;  /* atomic; hard timeouts count from here */
+    uint64_t modified_ns;  /* atomic; timeouts count from here */
     uint32_t idle_timeout; /* seconds; atomic */
     uint32_t hard_timeout; /* seconds; atomic */
     uint32_t heap;         /* place in the heap of deadlines, from 1; 0 = none */

@@ -43,12 +43,16 @@ class ToolchainError(OkoError):
 
 
 class CoreError(OkoError):
-    """The C core refused a request. code is its (negative) enum oko_err."""
+    """The C core refused a request. code is its (negative) enum oko_err.
+
+    index: which change of a transaction failed, from 0; -1 where that has no meaning.
+    """
 
     def __init__(self, message: str, code: int, hint: str = "", errno: int = 0) -> None:
         super().__init__(message, hint)
         self.code = code
         self.errno = errno
+        self.index = -1
 
 
 class LoadError(CoreError):

@@ -196,6 +196,7 @@ class Switch:
                 self._remove(entry, "delete", self.clock or 0)
             else:
                 entry.flow = replace(entry.flow, instructions=flow.instructions)
+                entry.modified = self.clock  # timeouts start again, as in Open vSwitch
                 if flow.flags & RESET_COUNTS:
                     entry.packets = entry.bytes = 0
 
@@ -459,7 +460,10 @@ class Switch:
         elif isinstance(action, act.Learn):
             self._learn(run, packet, action)
         elif isinstance(action, act.Clone):
-            self._on_a_copy(run, packet, action.actions, entry, depth)
+            if depth + 1 > MAX_DEPTH:
+                run.reasons.add("limit")
+                raise _Stop
+            self._on_a_copy(run, packet, action.actions, entry, depth + 1)
         elif isinstance(action, act.Exit):
             raise _Exit
         elif isinstance(action, act.FinTimeout):
