@@ -269,11 +269,197 @@ static inline void gen_alu(struct gen *g)
     put(&g->c, cls | op | (by_reg ? BPF_X : BPF_K), dst, src, off, imm);
 }
 
+/* Two different free registers. */
+static inline bool gen_pair(struct gen *g, unsigned *x, unsigned *y)
+{
+    if (!(g->free_regs & (g->free_regs - 1)))
+        return false;
+    *x = gen_reg(g);
+    do
+        *y = gen_reg(g);
+    while (*y == *x);
+    return true;
+}
+
+static inline unsigned gen_jump(struct gen *g, bool by_reg)
+{
+    static const uint8_t jumps[] = {BPF_JEQ,  BPF_JNE,  BPF_JGT,  BPF_JGE,  BPF_JLT, BPF_JLE,
+                                    BPF_JSGT, BPF_JSGE, BPF_JSLT, BPF_JSLE, BPF_JSET};
+    return (rng_below(&g->r, 2) ? BPF_JMP : BPF_JMP32) | jumps[rng_below(&g->r, sizeof(jumps))] |
+           (by_reg ? BPF_X : 0u);
+}
+
+/* What compilers make of rotations, selections, array indices, counters, tests of flags: the
+ * shapes that an optimising JIT looks for, with registers and order varied. */
+static inline void gen_idiom(struct gen *g)
+{
+    static const uint8_t sizes[4] = {BPF_B, BPF_H, BPF_W, BPF_DW};
+    struct rng *r = &g->r;
+    struct code *c = &g->c;
+    unsigned x, y;
+    if (!gen_pair(g, &x, &y))
+        return;
+    bool w = rng_below(r, 2), flip = rng_below(r, 2);
+    unsigned alu = w ? BPF_ALU64 : BPF_ALU;
+    int32_t small = (int32_t)rng_below(r, 16), n = 1 + (int32_t)rng_below(r, w ? 63 : 31);
+    uint32_t lg = rng_below(r, 4);
+    switch (rng_below(r, 14)) {
+    case 0: /* rotation */
+        put(c, alu | BPF_MOV | BPF_X, x, y, 0, 0);
+        put(c, alu | (flip ? BPF_LSH : BPF_RSH), x, 0, 0, n);
+        if (rng_below(r, 4) == 0)
+            gen_alu(g);
+        put(c, alu | (flip ? BPF_RSH : BPF_LSH), y, 0, 0, (w ? 64 : 32) - n);
+        if (rng_below(r, 2))
+            put(c, alu | BPF_OR | BPF_X, x, y, 0, 0);
+        else
+            put(c, alu | BPF_OR | BPF_X, y, x, 0, 0);
+        if (rng_below(r, 2))
+            MOV_I(c, rng_below(r, 2) ? x : y, small);
+        break;
+    case 1: { /* rotation of a product */
+        int32_t k = gen_imm(g);
+        put(c, alu | BPF_MOV | BPF_X, x, y, 0, 0);
+        put(c, alu | BPF_MUL | BPF_K, flip ? x : y, 0, 0, (int64_t)((uint64_t)(int64_t)k << n));
+        put(c, alu | BPF_MUL | BPF_K, flip ? y : x, 0, 0, k);
+        put(c, alu | BPF_RSH | BPF_K, flip ? y : x, 0, 0, (w ? 64 : 32) - n);
+        put(c, alu | BPF_OR | BPF_X, flip ? y : x, flip ? x : y, 0, 0);
+        if (rng_below(r, 4))
+            MOV_I(c, flip ? x : y, small);
+        break;
+    }
+    case 2: /* array index */
+    case 3:
+        put(c, BPF_ALU64 | BPF_AND | BPF_K, y, 0, 0, 15);
+        if (rng_below(r, 2))
+            put(c, BPF_ALU64 | BPF_LSH | BPF_K, y, 0, 0, rng_below(r, 4));
+        MOV_R(c, x, g->mem);
+        if (rng_below(r, 2))
+            put(c, BPF_ALU64 | BPF_ADD | BPF_K, x, 0, 0, small);
+        put(c, BPF_ALU64 | BPF_ADD | BPF_X, x, y, 0, 0);
+        for (uint32_t i = 1 + rng_below(r, 3); i > 0; i--) {
+            if (rng_below(r, 3) == 0)
+                put(c, BPF_STX | BPF_MEM | sizes[lg], x, rng_below(r, 2) ? y : gen_reg(g),
+                    (int)rng_below(r, 64), 0);
+            else
+                put(c, BPF_LDX | BPF_MEM | sizes[lg],
+                    i > 1 && rng_below(r, 2) ? y : (i > 1 ? y : x), x, (int)rng_below(r, 64), 0);
+        }
+        break;
+    case 4: /* the same on the stack; the address must not be seen */
+        MOV_R(c, x, 10);
+        put(c, BPF_ALU64 | BPF_ADD | BPF_K, x, 0, 0, -32);
+        put(c, BPF_ALU64 | BPF_AND | BPF_K, y, 0, 0, 7);
+        if (flip)
+            put(c, BPF_ALU64 | BPF_ADD | BPF_X, x, y, 0, 0);
+        put(c, BPF_STX | BPF_MEM | sizes[lg], x, y, 4, 0);
+        put(c, BPF_LDX | BPF_MEM | sizes[rng_below(r, 4)], flip ? x : y, x, 3, 0);
+        MOV_I(c, x, small);
+        break;
+    case 5: /* selection */
+    case 6: {
+        bool by_reg = rng_below(r, 2);
+        put(c, alu | BPF_MOV | (flip ? BPF_X : BPF_K), x, flip ? y : 0, 0, flip ? 0 : small);
+        put(c, gen_jump(g, by_reg), gen_reg(g), by_reg ? gen_reg(g) : 0, 1,
+            by_reg ? 0 : gen_imm(g));
+        if (rng_below(r, 2))
+            put(c, alu | BPF_MOV | BPF_K, x, 0, 0, gen_imm(g));
+        else
+            put(c, alu | BPF_MOV | BPF_X, x, gen_reg(g), 0, 0);
+        break;
+    }
+    case 7: /* flags */
+        put(c, alu | BPF_MOV | BPF_X, x, y, 0, 0);
+        if (rng_below(r, 2))
+            put(c, BPF_LDX | BPF_MEM | sizes[lg], x, g->mem, small, 0);
+        put(c, alu | BPF_AND | BPF_K, x, 0, 0, gen_imm(g));
+        put(c, (rng_below(r, 2) ? BPF_JMP : BPF_JMP32) | (flip ? BPF_JEQ : BPF_JNE), x, 0, 1, 0);
+        put(c, alu | BPF_ADD | BPF_K, y, 0, 0, 77);
+        MOV_I(c, x, small);
+        break;
+    case 8: { /* a loaded value compared */
+        bool by_reg = rng_below(r, 3) == 0;
+        put(c, BPF_LDX | BPF_MEM | sizes[lg], x, g->mem, (int)rng_below(r, 200), 0);
+        put(c, gen_jump(g, by_reg), flip && by_reg ? y : x, by_reg ? (flip ? x : y) : 0, 1,
+            by_reg            ? 0
+            : rng_below(r, 2) ? small * 9
+                              : gen_imm(g));
+        put(c, alu | BPF_ADD | BPF_K, y, 0, 0, 99);
+        if (rng_below(r, 4))
+            MOV_I(c, x, small);
+        break;
+    }
+    case 9: { /* counter in memory */
+        int off = (int)rng_below(r, 200);
+        static const uint8_t ops[] = {BPF_ADD, BPF_SUB, BPF_OR, BPF_AND, BPF_XOR};
+        put(c, BPF_LDX | BPF_MEM | sizes[lg], x, g->mem, off, 0);
+        put(c, alu | ops[rng_below(r, 5)] | (flip ? BPF_X : BPF_K), x, flip ? y : 0, 0,
+            flip ? 0 : gen_imm(g));
+        put(c, BPF_STX | BPF_MEM | sizes[rng_below(r, 4) ? lg : 0], g->mem, x, off, 0);
+        if (rng_below(r, 2))
+            MOV_I(c, x, small);
+        break;
+    }
+    case 10: /* sub-registers before v3 */
+        put(c, BPF_ALU64 | BPF_LSH | BPF_K, x, 0, 0, 32);
+        put(c, BPF_ALU64 | (flip ? BPF_RSH : BPF_ARSH) | BPF_K, x, 0, 0, 32);
+        put(c, BPF_ALU64 | BPF_AND | BPF_K, y, 0, 0, flip ? 0xff : 0xffff);
+        put(c, BPF_ALU64 | BPF_ADD | BPF_X, x, y, 0, 0);
+        break;
+    case 11: /* constant operands */
+        MOV_I(c, x, rng_below(r, 2) ? small : gen_imm(g));
+        for (int i = 0; i < 2; i++) {
+            static const uint8_t ops[] = {BPF_ADD, BPF_SUB, BPF_MUL, BPF_DIV, BPF_OR,  BPF_AND,
+                                          BPF_LSH, BPF_RSH, BPF_MOD, BPF_XOR, BPF_ARSH};
+            unsigned op = ops[rng_below(r, sizeof(ops))];
+            put(c, alu | op | BPF_X, flip ? y : x, flip ? x : y, 0, 0);
+        }
+        break;
+    case 12: /* a big-endian field */
+        if (lg < 1 || lg > 2)
+            lg = 1;
+        put(c, BPF_LDX | BPF_MEM | sizes[lg], x, g->mem, (int)rng_below(r, 200), 0);
+        put(c, BPF_ALU | BPF_END | BPF_X, x, 0, 0, 8 << lg);
+        put(c, gen_jump(g, false), x, 0, 1, (int64_t)rng_below(r, 70000));
+        put(c, alu | BPF_ADD | BPF_K, y, 0, 0, 99);
+        if (flip)
+            MOV_I(c, x, small);
+        break;
+    default: /* an unaligned field, byte by byte */
+        if (x == g->mem || y == g->mem)
+            break;
+        put(c, BPF_LDX | BPF_MEM | BPF_B, x, g->mem, flip ? 9 : 8, 0);
+        put(c, BPF_LDX | BPF_MEM | BPF_B, y, g->mem, flip ? 8 : 9, 0);
+        put(c, alu | BPF_LSH | BPF_K, flip ? x : y, 0, 0, 8);
+        put(c, alu | BPF_OR | BPF_X, x, y, 0, 0);
+        if (rng_below(r, 2))
+            MOV_I(c, y, small);
+        break;
+    }
+}
+
+/* Leaves in the middle with a constant. */
+static inline void gen_leave(struct gen *g)
+{
+    if (!(g->free_regs & 1))
+        return;
+    bool by_reg = rng_below(&g->r, 2);
+    uint32_t at = put(&g->c, gen_jump(g, by_reg), gen_reg(g), by_reg ? gen_reg(g) : 0, 2,
+                      by_reg ? 0 : gen_imm(g));
+    (void)at;
+    MOV_I(&g->c, 0, rng_below(&g->r, 3));
+    EXIT(&g->c);
+}
+
 static inline void gen_straight(struct gen *g)
 {
     struct rng *r = &g->r;
-    uint32_t kind = rng_below(r, 32);
-    if (kind < 18) {
+    uint32_t kind = rng_below(r, 45);
+    if (kind >= 33 && g->mem != 10) {
+        gen_idiom(g);
+    } else if (kind == 32 && rng_below(r, 8) == 0) {
+        gen_leave(g);
+    } else if (kind < 18) {
         gen_alu(g);
     } else if (kind < 29) {
         gen_memory(g);
@@ -298,16 +484,13 @@ static inline void gen_straight(struct gen *g)
 
 static inline void gen_block(struct gen *g, uint32_t n, int depth)
 {
-    static const uint8_t jumps[] = {BPF_JEQ,  BPF_JNE,  BPF_JGT,  BPF_JGE,  BPF_JLT, BPF_JLE,
-                                    BPF_JSGT, BPF_JSGE, BPF_JSLT, BPF_JSLE, BPF_JSET};
     struct rng *r = &g->r;
     for (uint32_t i = 0; i < n; i++) {
         uint32_t kind = depth > 0 ? rng_below(r, 10) : 9;
         if (kind < 3) { /* jump over a block; now and then with an else */
-            bool by_reg = rng_below(r, 2), w = rng_below(r, 2);
-            unsigned op = jumps[rng_below(r, sizeof(jumps))];
-            uint32_t at = put(&g->c, (w ? BPF_JMP : BPF_JMP32) | op | (by_reg ? BPF_X : BPF_K),
-                              gen_reg(g), by_reg ? gen_reg(g) : 0, 0, by_reg ? 0 : gen_imm(g));
+            bool by_reg = rng_below(r, 2);
+            uint32_t at = put(&g->c, gen_jump(g, by_reg), gen_reg(g), by_reg ? gen_reg(g) : 0, 0,
+                              by_reg ? 0 : gen_imm(g));
             gen_block(g, 1 + rng_below(r, 4), depth - 1);
             if (rng_below(r, 2)) {
                 bool gotol = rng_below(r, 2);
@@ -389,6 +572,22 @@ static inline void gen_program(struct gen *g, uint64_t seed, uint32_t size, bool
             MOV_I(&g->c, 0, 0);
     }
     put_mix(&g->c, 0, known);
+    switch (rng_below(&g->r, 4)) { /* results that often are 0 or 1, reached in several ways */
+    case 0:
+        put(&g->c, BPF_ALU64 | BPF_AND | BPF_K, 0, 0, 0, 1);
+        break;
+    case 1:
+        if (g->free_regs & 0x3fe) {
+            unsigned other = 1;
+            while (!(g->free_regs & 1u << other))
+                other++;
+            MOV_R(&g->c, other, 0);
+            MOV_I(&g->c, 0, rng_below(&g->r, 2));
+            put(&g->c, gen_jump(g, false), other, 0, 1, gen_imm(g));
+            MOV_I(&g->c, 0, rng_below(&g->r, 3));
+        }
+        break;
+    }
     EXIT(&g->c);
 
     uint32_t n_main_calls = g->n_calls;

@@ -1,8 +1,11 @@
 /* The JIT against the interpreter: every operation on every register, random programs, large ones,
  * early ends, the batch entry; packets lie against unmapped pages.
  *
- * usage: test_jit [seeds [first]]      how many random programs, from which seed on */
+ * usage: test_jit [seeds [first [skip]]]
+ *    how many random programs, from which seed on, without which stages of the JIT (JIT_SKIP_*) */
 #include "jit_gen.h"
+
+#include "bpf/jit/jit.h"
 
 static struct oko_vm *vm;
 
@@ -22,9 +25,15 @@ static struct oko_prog *load(const struct code *c)
 
 static void dump(const struct code *c)
 {
-    for (uint32_t i = 0; i < c->n; i++)
-        fprintf(stderr, "%4u: %02x %02x %6d %d\n", i, c->insn[i].code, c->insn[i].regs,
-                c->insn[i].off, c->insn[i].imm);
+    for (uint32_t i = 0; i < c->n; i++) {
+        char text[128];
+        struct oko_prog_spec spec = {.insns = c->insn, .n_insns = c->n};
+        if (c->insn[i].code == (BPF_JMP | BPF_JA) && c->insn[i].off == 0)
+            continue;
+        oko_insn_print(&spec, c->insn, i, text, sizeof(text));
+        fprintf(stderr, "%4u: %s\n", i, text);
+        i += c->insn[i].code == (BPF_LD | BPF_IMM | BPF_DW);
+    }
 }
 
 static void fill(uint8_t *mem, size_t size, uint64_t seed)
@@ -36,26 +45,84 @@ static void fill(uint8_t *mem, size_t size, uint64_t seed)
     }
 }
 
-/* One run on each engine from the same memory: result and memory must agree. */
-static void compare(struct oko_prog *prog, const struct code *c, uint8_t *mem, size_t size,
-                    uint64_t seed)
+struct outcome {
+    uint64_t r0[2]; /* interpreter, machine code */
+    uint8_t mem[2][BUF_PAGE];
+};
+
+/* Runs on each engine from the same memory. */
+static bool agree(struct oko_prog *prog, uint8_t *mem, size_t size, uint64_t seed,
+                  struct outcome *out)
 {
-    static uint8_t want[BUF_PAGE];
-    uint64_t r0 = 0, r1 = 0;
-    fill(mem, size, seed);
-    CHECK(!oko_prog_run_raw(prog, OKO_RUN_INTERP, mem, size, &r0, NULL), "interpreter");
-    memcpy(want, mem, size);
-    fill(mem, size, seed);
-    CHECK(!oko_prog_run_raw(prog, OKO_RUN_JIT, mem, size, &r1, NULL), "jit");
-    if (r0 != r1 || memcmp(want, mem, size)) {
-        if (c->n < 2000)
-            dump(c);
-        for (size_t i = 0; i < size; i++)
-            if (want[i] != mem[i])
-                fprintf(stderr, "memory %zu: interpreter %02x, jit %02x\n", i, want[i], mem[i]);
-        CHECK(0, "interpreter %llx, jit %llx, memory seed %llu", (unsigned long long)r0,
-              (unsigned long long)r1, (unsigned long long)seed);
+    for (int e = 0; e < 2; e++) {
+        fill(mem, size, seed);
+        CHECK(
+            !oko_prog_run_raw(prog, e ? OKO_RUN_JIT : OKO_RUN_INTERP, mem, size, &out->r0[e], NULL),
+            "run");
+        memcpy(out->mem[e], mem, size);
     }
+    return out->r0[0] == out->r0[1] && !memcmp(out->mem[0], out->mem[1], size);
+}
+
+/* For whoever has to find the mistake: blanks instructions as long as the engines disagree. */
+static void shrink(struct code *c, uint8_t *mem, size_t size, uint64_t seed, struct outcome *out)
+{
+    static const struct oko_insn blank = {BPF_JMP | BPF_JA, 0, 0, 0};
+    for (bool changed = true; changed;) {
+        changed = false;
+        for (uint32_t i = 0; i < c->n; i++) {
+            bool wide = c->insn[i].code == (BPF_LD | BPF_IMM | BPF_DW);
+            struct oko_insn was[2] = {c->insn[i], wide ? c->insn[i + 1] : blank};
+            if (was[0].code == (BPF_JMP | BPF_EXIT) || !memcmp(&was[0], &blank, sizeof(blank)))
+                continue;
+            if ((was[0].code == (BPF_JMP | BPF_JNE | BPF_K) && was[0].off < 0) ||
+                (was[0].code == (BPF_ALU64 | BPF_SUB | BPF_K) && was[0].imm == 1) ||
+                (was[0].code == (BPF_ALU64 | BPF_MOV | BPF_K) && was[0].imm > 0 && was[0].imm < 6))
+                continue; /* loops must end */
+            if (was[0].code == (BPF_ALU64 | BPF_MOV | BPF_X) && i < 2)
+                continue; /* pointers */
+            c->insn[i] = blank;
+            if (wide)
+                c->insn[i + 1] = blank; /* each alone is an instruction */
+            i += wide;
+            struct oko_prog *prog = load(c);
+            if (!agree(prog, mem, size, seed, out)) {
+                changed = true;
+            } else {
+                c->insn[i - wide] = was[0];
+                if (wide)
+                    c->insn[i] = was[1];
+            }
+            oko_prog_unref(prog);
+        }
+    }
+    struct oko_prog *prog = load(c);
+    agree(prog, mem, size, seed, out);
+    uint32_t n;
+    const uint8_t *code = oko_prog_code(prog, &n);
+    FILE *f = getenv("JIT_DUMP") ? fopen(getenv("JIT_DUMP"), "wb") : NULL;
+    if (f) {
+        fwrite(code, 1, n, f);
+        fclose(f);
+    }
+    oko_prog_unref(prog);
+}
+
+static void compare(struct oko_prog *prog, struct code *c, uint8_t *mem, size_t size, uint64_t seed)
+{
+    static struct outcome out;
+    if (agree(prog, mem, size, seed, &out))
+        return;
+    if (c->n < 2000) {
+        shrink(c, mem, size, seed, &out);
+        dump(c);
+    }
+    for (size_t i = 0; i < size; i++)
+        if (out.mem[0][i] != out.mem[1][i])
+            fprintf(stderr, "memory %zu: interpreter %02x, jit %02x\n", i, out.mem[0][i],
+                    out.mem[1][i]);
+    CHECK(0, "interpreter %llx, jit %llx, memory seed %llu", (unsigned long long)out.r0[0],
+          (unsigned long long)out.r0[1], (unsigned long long)seed);
 }
 
 /* ---------------------------------------------------------------- every operation */
@@ -310,20 +377,6 @@ static void test_random(uint64_t first, uint64_t seeds)
     for (uint64_t seed = first; seed < first + seeds; seed++) {
         uint32_t size = 1 + (uint32_t)(seed % 40);
         gen_program(&g, seed, size, seed % 3 == 0);
-        if (seed % 2) { /* a result that often is 1, for the batch */
-            for (uint32_t i = 0; i < g.c.n; i++)
-                if (g.c.insn[i].code == (BPF_JMP | BPF_EXIT)) {
-                    /* shift the exit of the entry down by one instruction */
-                    g.c.insn[i] = (struct oko_insn){BPF_ALU64 | BPF_AND, 0, 0, 1};
-                    if (i + 1 == g.c.n) {
-                        EXIT(&g.c);
-                    } else { /* sub-functions follow: make their last mix the exit */
-                        g.c.insn[i - 1] = g.c.insn[i];
-                        g.c.insn[i] = (struct oko_insn){BPF_JMP | BPF_EXIT, 0, 0, 0};
-                    }
-                    break;
-                }
-        }
         struct oko_prog *prog = load(&g.c);
         for (uint64_t k = 0; k < 3; k++)
             compare(prog, &g.c, guarded_tail(&bufs[0], MEM_SIZE), MEM_SIZE, seed * 7 + k);
@@ -495,6 +548,7 @@ int main(int argc, char **argv)
 {
     uint64_t seeds = argc > 1 ? strtoull(argv[1], NULL, 0) : 4000;
     uint64_t first = argc > 2 ? strtoull(argv[2], NULL, 0) : 1;
+    jit_skip = argc > 3 ? (uint32_t)strtoul(argv[3], NULL, 0) : 0;
     struct oko_vm_opts opts = {.n_workers = 1, .secret = 1};
     CHECK(!oko_vm_new(&opts, &vm), "vm");
     if (!(oko_features() & OKO_FEATURE_JIT)) {
@@ -510,6 +564,9 @@ int main(int argc, char **argv)
     test_early_end();
     test_deep_calls(page.page);
     test_random(first, seeds);
+    jit_skip |= JIT_SKIP_BMI; /* as on a CPU without the newer instructions */
+    test_operations(page.page);
+    test_random(first, seeds / 4);
     guarded_free(&page);
     oko_vm_free(vm);
     printf("test_jit: ok, %llu random programs\n", (unsigned long long)seeds);

@@ -17,6 +17,7 @@ static enum x64_cc cc_of(uint8_t jump)
 {
     switch (jump) {
     case BPF_JEQ:
+    case JIT_JNSET:
         return X64_E;
     case BPF_JNE:
     case BPF_JSET:
@@ -40,57 +41,120 @@ static enum x64_cc cc_of(uint8_t jump)
     }
 }
 
-struct x64_mem jit_mem(struct jit *j, unsigned base, int32_t off)
+struct x64_mem jit_mem(struct jit *j, const struct jit_op *op)
 {
-    if (base == JIT_FP)
-        return x64_at(RSP, (int32_t)j->frame + off);
-    return x64_at(jit_reg[base], off);
+    struct x64_mem m = {X64_NOREG, X64_NOREG, op->scale, op->off};
+    if (op->base == JIT_FP)
+        m = x64_at(RSP, (int32_t)j->frame + op->off);
+    else if (op->base != JIT_NONE)
+        m.base = jit_reg[op->base];
+    if (op->index != JIT_NONE) {
+        m.index = jit_reg[op->index];
+        m.scale = op->scale;
+    }
+    return m;
 }
 
 unsigned jit_use(struct jit *j, unsigned reg, unsigned scratch)
 {
     if (reg != JIT_FP)
         return jit_reg[reg];
-    x64_lea(&j->a, true, scratch, jit_mem(j, JIT_FP, 0));
+    x64_lea(&j->a, true, scratch, x64_at(RSP, (int32_t)j->frame));
     return scratch;
 }
 
-/* dst = a, unless it is there. w 0 must zero-extend even then. */
-static void move(struct jit *j, const struct jit_op *op)
+/* dst = reg, unless it is there. w false must zero-extend even then. */
+static void move(struct jit *j, bool w, unsigned dst, unsigned reg)
 {
-    unsigned dst = jit_reg[op->dst];
-    unsigned src = jit_use(j, op->a, dst);
-    if (src != dst || !op->w)
-        x64_mov(&j->a, op->w, dst, src);
+    unsigned src = jit_use(j, reg, dst);
+    if (src != dst || !w)
+        x64_mov(&j->a, w, dst, src);
+}
+
+/* The same before an operation of width w that zero-extends anyway. */
+static void move_operand(struct jit *j, bool w, unsigned dst, unsigned reg)
+{
+    unsigned src = jit_use(j, reg, dst);
+    if (src != dst)
+        x64_mov(&j->a, w, dst, src);
 }
 
 /* ---------------------------------------------------------------- arithmetic */
 
-static void emit_alu(struct jit *j, const struct jit_op *op)
+/* dst = a + imm without touching a. */
+static void add_imm(struct jit *j, bool w, unsigned dst, unsigned reg, int32_t imm)
+{
+    struct x64 *a = &j->a;
+    if (reg == JIT_FP) {
+        x64_lea(a, true, dst, x64_at(RSP, (int32_t)j->frame + imm));
+        if (!w)
+            x64_mov(a, false, dst, dst);
+    } else if (jit_reg[reg] == dst && imm == 128) {
+        x64_alu_i(a, X64_SUB, w, dst, -128); /* fits in a byte */
+    } else if (jit_reg[reg] == dst) {
+        x64_alu_i(a, X64_ADD, w, dst, imm);
+    } else {
+        x64_lea(a, w, dst, x64_at(jit_reg[reg], imm));
+    }
+}
+
+static void emit_alu_imm(struct jit *j, const struct jit_op *op)
 {
     struct x64 *a = &j->a;
     unsigned dst = jit_reg[op->dst];
-    enum x64_alu alu = alu_of[op->op];
-    if (op->b != JIT_NONE) {
-        x64_alu(a, alu, op->w, dst, jit_use(j, op->b, R11));
+    int32_t imm = (int32_t)op->imm;
+    if (op->op == JIT_ADD) {
+        add_imm(j, op->w, dst, op->a, imm);
+    } else if (op->op == JIT_SUB && imm != INT32_MIN) {
+        add_imm(j, op->w, dst, op->a, -imm);
+    } else if (op->op == JIT_AND && (imm == 0xff || imm == 0xffff)) {
+        x64_movzx(a, imm == 0xff ? 1 : 2, dst, jit_use(j, op->a, dst));
+    } else { /* a positive mask clears the upper half: 32-bit and saves the prefix */
+        bool w = op->w && !(op->op == JIT_AND && imm >= 0);
+        move_operand(j, w, dst, op->a);
+        x64_alu_i(a, alu_of[op->op], w, dst, imm);
+    }
+}
+
+static void emit_alu(struct jit *j, const struct jit_op *op)
+{
+    struct x64 *a = &j->a;
+    if (op->b == JIT_NONE) {
+        emit_alu_imm(j, op);
         return;
     }
-    int32_t imm = (int32_t)op->imm;
-    if (op->op == JIT_AND && imm == 0xff)
-        x64_movzx(a, 1, dst, dst);
-    else if (op->op == JIT_AND && imm == 0xffff)
-        x64_movzx(a, 2, dst, dst);
-    else /* a positive mask clears the upper half: 32-bit and saves the prefix */
-        x64_alu_i(a, alu, op->w && !(op->op == JIT_AND && imm >= 0), dst, imm);
+    unsigned dst = jit_reg[op->dst], left = op->a, right = op->b;
+    bool commutes = op->op != JIT_SUB;
+    if (commutes && right != JIT_FP && jit_reg[right] == dst) {
+        right = left;
+        left = op->b;
+    }
+    if (left != JIT_FP && jit_reg[left] == dst) {
+        x64_alu(a, alu_of[op->op], op->w, dst, jit_use(j, right, R11));
+    } else if (op->op == JIT_ADD && left != JIT_FP && right != JIT_FP) {
+        x64_lea(a, op->w, dst, x64_at_index(jit_reg[left], jit_reg[right], 1, 0));
+    } else if (right != JIT_FP && jit_reg[right] == dst) { /* dst = left - dst */
+        x64_unary(a, X64_NEG, op->w, dst);
+        x64_alu(a, X64_ADD, op->w, dst, jit_use(j, left, R11));
+    } else {
+        move_operand(j, op->w, dst, left);
+        x64_alu(a, alu_of[op->op], op->w, dst, jit_use(j, right, R11));
+    }
 }
 
 static void emit_mul(struct jit *j, const struct jit_op *op)
 {
-    unsigned dst = jit_reg[op->dst];
-    if (op->b == JIT_NONE)
-        x64_imul_i(&j->a, op->w, dst, dst, (int32_t)op->imm);
-    else
-        x64_imul(&j->a, op->w, dst, jit_use(j, op->b, R11));
+    unsigned dst = jit_reg[op->dst], left = op->a, right = op->b;
+    if (right == JIT_NONE) {
+        x64_imul_i(&j->a, op->w, dst, jit_use(j, left, R11), (int32_t)op->imm);
+        return;
+    }
+    if (right != JIT_FP && jit_reg[right] == dst) {
+        right = left;
+        left = op->b;
+    }
+    move_operand(j, op->w, dst, left);
+    x64_imul(&j->a, op->w, dst, jit_use(j, right, R11));
 }
 
 /* Unsigned and signed division and remainder. The divisor goes to r11 (rax and rdx are taken);
@@ -123,8 +187,7 @@ static void emit_div(struct jit *j, const struct jit_op *op, uint32_t pc)
         x64_mov(a, true, R10, RAX);
     if (save_rdx)
         x64_mov(a, true, R9, RDX);
-    if (dst != RAX)
-        x64_mov(a, w, RAX, dst);
+    move_operand(j, w, RAX, op->a);
     if (op->sx)
         x64_cdq(a, w);
     else
@@ -142,17 +205,19 @@ static void emit_div(struct jit *j, const struct jit_op *op, uint32_t pc)
     if (may_be_zero) {
         if (div)
             x64_mov_i(a, dst, 0);
-        else if (!w)
-            x64_mov(a, false, dst, dst);
+        else
+            move(j, w, dst, op->a);
         if (op->sx)
             x64_jmp(a, end);
     }
     x64_bind(a, minus);
     if (op->sx) {
-        if (div)
+        if (div) {
+            move_operand(j, w, dst, op->a);
             x64_unary(a, X64_NEG, w, dst);
-        else
+        } else {
             x64_mov_i(a, dst, 0);
+        }
     }
     x64_bind(a, end);
 }
@@ -163,27 +228,41 @@ static void emit_shift(struct jit *j, const struct jit_op *op)
     unsigned dst = jit_reg[op->dst];
     enum x64_shift shift = op->op == JIT_LSH ? X64_SHL : op->op == JIT_RSH ? X64_SHR : X64_SAR;
     if (op->b == JIT_NONE) {
-        if (op->imm)
+        if (op->imm == 0) {
+            move(j, op->w, dst, op->a);
+        } else if (op->op == JIT_LSH && op->imm == 1 && op->a != JIT_FP && jit_reg[op->a] != dst) {
+            x64_lea(a, op->w, dst, x64_at_index(jit_reg[op->a], jit_reg[op->a], 1, 0));
+        } else {
+            move_operand(j, op->w, dst, op->a);
             x64_shift_i(a, shift, op->w, dst, (unsigned)op->imm);
-        else if (!op->w)
-            x64_mov(a, false, dst, dst);
+        }
         return;
     }
     unsigned count = jit_use(j, op->b, R11);
     if (a->bmi2) {
-        x64_shiftx(a, shift, op->w, dst, dst, count);
+        x64_shiftx(a, shift, op->w, dst, jit_use(j, op->a, R10), count);
     } else if (count == RCX && dst != RCX) {
+        move_operand(j, op->w, dst, op->a);
         x64_shift_cl(a, shift, op->w, dst);
-    } else if (dst == RCX) {
-        x64_mov(a, true, R10, RCX);
+    } else {
+        x64_mov(a, true, R9, RCX);
+        move_operand(j, true, R10, op->a);
         x64_mov(a, false, RCX, count);
         x64_shift_cl(a, shift, op->w, R10);
-        x64_mov(a, true, RCX, R10);
+        x64_mov(a, true, RCX, R9);
+        x64_mov(a, true, dst, R10);
+    }
+}
+
+static void emit_rol(struct jit *j, const struct jit_op *op)
+{
+    struct x64 *a = &j->a;
+    unsigned dst = jit_reg[op->dst], src = jit_use(j, op->a, R11);
+    if (dst != src && a->bmi2) {
+        x64_rorx(a, op->w, dst, src, (op->w ? 64u : 32u) - (unsigned)op->imm);
     } else {
-        x64_mov(a, true, R10, RCX);
-        x64_mov(a, false, RCX, count);
-        x64_shift_cl(a, shift, op->w, dst);
-        x64_mov(a, true, RCX, R10);
+        move_operand(j, op->w, dst, op->a);
+        x64_shift_i(a, X64_ROL, op->w, dst, (unsigned)op->imm);
     }
 }
 
@@ -192,9 +271,10 @@ static void emit_bswap(struct jit *j, const struct jit_op *op)
     struct x64 *a = &j->a;
     unsigned dst = jit_reg[op->dst];
     if (op->width == 2) {
+        x64_movzx(a, 2, dst, jit_use(j, op->a, dst));
         x64_rol16(a, dst, 8);
-        x64_movzx(a, 2, dst, dst);
     } else {
+        move_operand(j, op->width == 8, dst, op->a);
         x64_bswap(a, op->width == 8, dst);
     }
 }
@@ -209,7 +289,7 @@ static uint32_t guarded(const struct jit *j, uint32_t pc)
 
 static void emit_load(struct jit *j, const struct jit_op *op)
 {
-    struct x64_mem m = jit_mem(j, op->a, op->off);
+    struct x64_mem m = jit_mem(j, op);
     if (op->sx)
         x64_load_sx(&j->a, op->width, jit_reg[op->dst], m);
     else
@@ -218,7 +298,7 @@ static void emit_load(struct jit *j, const struct jit_op *op)
 
 static void emit_store(struct jit *j, const struct jit_op *op)
 {
-    struct x64_mem m = jit_mem(j, op->a, op->off);
+    struct x64_mem m = jit_mem(j, op);
     if (op->b == JIT_NONE)
         x64_store_i(&j->a, op->width, m, (int32_t)op->imm);
     else
@@ -230,7 +310,7 @@ static void emit_fetch_loop(struct jit *j, const struct jit_op *op)
 {
     struct x64 *a = &j->a;
     unsigned src = jit_use(j, op->b, R11);
-    struct x64_mem m = jit_mem(j, op->a, op->off);
+    struct x64_mem m = jit_mem(j, op);
     bool save_rax = src != RAX && (op->live & 1 << 0);
     if (save_rax || src == RAX)
         x64_mov(a, true, R10, RAX);
@@ -256,7 +336,7 @@ static void emit_fetch_loop(struct jit *j, const struct jit_op *op)
 static void emit_atomic(struct jit *j, const struct jit_op *op)
 {
     struct x64 *a = &j->a;
-    struct x64_mem m = jit_mem(j, op->a, op->off);
+    struct x64_mem m = jit_mem(j, op);
     unsigned src = jit_use(j, op->b, R11);
     switch (op->cc) {
     case BPF_XCHG & ~BPF_FETCH:
@@ -329,7 +409,7 @@ static void guard_value(struct jit *j, const struct jit_op *op, uint32_t pc)
     static const uint8_t saved[6] = {RAX, RDI, RSI, RDX, RCX, R8};
     struct x64 *a = &j->a;
     struct oko_map *map = j->prog->maps[j->prog->facts.insn[pc].guard_map];
-    x64_lea(a, true, R9, jit_mem(j, op->a, op->off));
+    x64_lea(a, true, R9, jit_mem(j, op));
     for (unsigned i = 0; i < 6; i++)
         x64_push(a, saved[i]);
     x64_mov_i(a, RDI, (uintptr_t)map);
@@ -354,7 +434,7 @@ static void emit_guard(struct jit *j, const struct jit_op *op, uint32_t pc)
         x64_load(a, 8, R10, x64_at(env, (int32_t)offsetof(struct oko_env, len)));
         x64_alu_i(a, X64_SUB, true, R10, op->width);
         jit_emit_abort_if(j, X64_B, true);
-        x64_lea(a, true, R9, jit_mem(j, op->a, op->off));
+        x64_lea(a, true, R9, jit_mem(j, op));
         x64_alu_load(a, X64_SUB, true, R9, x64_at(env, (int32_t)offsetof(struct oko_env, pkt)));
         x64_alu(a, X64_CMP, true, R9, R10);
         jit_emit_abort_if(j, X64_A, true);
@@ -365,27 +445,72 @@ static void emit_guard(struct jit *j, const struct jit_op *op, uint32_t pc)
 
 /* ---------------------------------------------------------------- jumps */
 
-static void emit_jcc(struct jit *j, const struct jit_op *op)
+static bool tests_bits(const struct jit_op *op)
+{
+    return op->cc == BPF_JSET || op->cc == JIT_JNSET;
+}
+
+/* Sets the flags for a cc b; returns the condition that then holds. */
+static enum x64_cc compare(struct jit *j, const struct jit_op *op)
 {
     struct x64 *a = &j->a;
+    bool by_imm = op->b == JIT_NONE && op->mem != JIT_MEM_B;
+    int32_t imm = (int32_t)op->imm;
+    if (op->mem == JIT_MEM_A) {
+        struct x64_mem m = jit_mem(j, op);
+        if (tests_bits(op))
+            x64_test_m(a, op->width, m, imm);
+        else if (by_imm)
+            x64_alu_mi(a, X64_CMP, op->width, m, imm);
+        else
+            x64_alu_m(a, X64_CMP, op->width, m, jit_use(j, op->b, R11));
+        return cc_of(op->cc);
+    }
     unsigned x = jit_use(j, op->a, R10);
-    bool by_imm = op->b == JIT_NONE;
-    if (op->cc == BPF_JSET) {
+    if (op->mem == JIT_MEM_B) {
+        x64_alu_load(a, X64_CMP, op->w, x, jit_mem(j, op));
+    } else if (tests_bits(op)) {
         if (by_imm)
-            x64_test_i(a, op->w, x, (int32_t)op->imm);
+            x64_test_i(a, op->w, x, imm);
         else
             x64_test(a, op->w, x, jit_use(j, op->b, R11));
-    } else if (by_imm && op->imm == 0 && (op->cc == BPF_JEQ || op->cc == BPF_JNE)) {
+    } else if (by_imm && imm == 0 && (op->cc == BPF_JEQ || op->cc == BPF_JNE)) {
         x64_test(a, op->w, x, x);
     } else if (by_imm) {
-        x64_alu_i(a, X64_CMP, op->w, x, (int32_t)op->imm);
+        x64_alu_i(a, X64_CMP, op->w, x, imm);
     } else {
         x64_alu(a, X64_CMP, op->w, x, jit_use(j, op->b, R11));
     }
-    x64_jcc(a, cc_of(op->cc), j->label[op->target]);
+    return cc_of(op->cc);
 }
 
-void jit_emit_op(struct jit *j, uint32_t pc)
+static void emit_select(struct jit *j, const struct jit_op *op)
+{
+    struct x64 *a = &j->a;
+    unsigned value = R9;
+    if (op->sel != JIT_NONE)
+        value = jit_reg[op->sel];
+    else
+        x64_mov_i(a, R9, op->target); /* before the comparison: may clear the flags */
+    enum x64_cc cc = compare(j, op);
+    x64_cmov(a, cc, true, jit_reg[op->dst], value);
+}
+
+/* Label of a jump's target; the two constant results have one each. */
+static uint32_t target_label(const struct jit *j, const struct jit_op *op)
+{
+    return op->target < j->n ? j->label[op->target] : j->result_label[op->target - j->n];
+}
+
+/* The operation that a jump to pc executes first. */
+static uint32_t first_after(const struct jit *j, uint32_t pc)
+{
+    while (pc + 1 < j->n && j->ops[pc].op == JIT_NOP)
+        pc++;
+    return pc;
+}
+
+void jit_emit_op(struct jit *j, uint32_t pc, uint32_t next)
 {
     struct x64 *a = &j->a;
     const struct jit_op *op = &j->ops[pc];
@@ -404,13 +529,15 @@ void jit_emit_op(struct jit *j, uint32_t pc)
         if (op->a == JIT_NONE)
             x64_mov_i(a, jit_reg[op->dst], (uint64_t)op->imm);
         else
-            move(j, op);
+            move(j, op->w, jit_reg[op->dst], op->a);
         break;
     case JIT_SEXT:
         x64_movsx(a, op->w, op->width, jit_reg[op->dst], jit_use(j, op->a, R11));
         break;
     case JIT_ZEXT:
-        if (op->width < 8)
+        if (op->width == 8)
+            move(j, true, jit_reg[op->dst], op->a);
+        else
             x64_movzx(a, op->width, jit_reg[op->dst], jit_use(j, op->a, R11));
         break;
     case JIT_ADD:
@@ -433,7 +560,14 @@ void jit_emit_op(struct jit *j, uint32_t pc)
         emit_shift(j, op);
         break;
     case JIT_NEG:
+        move_operand(j, op->w, jit_reg[op->dst], op->a);
         x64_unary(a, X64_NEG, op->w, jit_reg[op->dst]);
+        break;
+    case JIT_ROL:
+        emit_rol(j, op);
+        break;
+    case JIT_LEA:
+        x64_lea(a, op->w, jit_reg[op->dst], jit_mem(j, op));
         break;
     case JIT_BSWAP:
         emit_bswap(j, op);
@@ -451,10 +585,18 @@ void jit_emit_op(struct jit *j, uint32_t pc)
         emit_abs(j, op);
         break;
     case JIT_JMP:
-        x64_jmp(a, j->label[op->target]);
+        if (op->target >= j->n)
+            jit_emit_exit_const(j, op->target - j->n, next == j->n);
+        else if (first_after(j, op->target) != next)
+            x64_jmp(a, target_label(j, op));
         break;
-    case JIT_JCC:
-        emit_jcc(j, op);
+    case JIT_JCC: {
+        enum x64_cc cc = compare(j, op);
+        x64_jcc(a, cc, target_label(j, op));
+        break;
+    }
+    case JIT_SELECT:
+        emit_select(j, op);
         break;
     case JIT_LOCAL:
         jit_emit_local(j, pc);
@@ -466,7 +608,10 @@ void jit_emit_op(struct jit *j, uint32_t pc)
         jit_emit_callx(j, pc);
         break;
     case JIT_EXIT:
-        jit_emit_exit(j, pc == j->order[j->n_order - 1]);
+        jit_emit_exit(j, next == j->n);
+        break;
+    case JIT_EXIT_IF:
+        jit_emit_exit_if(j, compare(j, op), next == j->n);
         break;
     }
 }

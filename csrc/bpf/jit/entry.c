@@ -129,14 +129,87 @@ static void emit_epilogue(struct jit *j)
     x64_ret(&j->a);
 }
 
-/* An exit instruction. The last one of the body falls through to what leaves it. */
+/* dst = the lowest set bit of src alone; dst != src. */
+static void emit_lowest(struct x64 *a, unsigned dst, unsigned src)
+{
+    if (a->bmi1) {
+        x64_blsi(a, true, dst, src);
+        return;
+    }
+    x64_mov(a, true, dst, src);
+    x64_unary(a, X64_NEG, true, dst);
+    x64_alu(a, X64_AND, true, dst, src);
+}
+
+/* Clears the lowest set bit of reg; Z tells whether none is left. */
+static void emit_drop_lowest(struct x64 *a, unsigned reg, unsigned scratch)
+{
+    if (a->bmi1) {
+        x64_blsr(a, true, reg, reg);
+        return;
+    }
+    x64_lea(a, true, scratch, x64_at(reg, -1));
+    x64_alu(a, X64_AND, true, reg, scratch);
+}
+
+static void emit_or_match(struct jit *j, unsigned reg)
+{
+    const struct jit_place *place = &j->pin[PIN_MATCH];
+    if (place->reg == X64_NOREG)
+        x64_alu_m(&j->a, X64_OR, 8, x64_at(RSP, place->slot), reg);
+    else
+        x64_alu(&j->a, X64_OR, true, place->reg, reg);
+}
+
+/* An exit needs no jump when this is all there is to leaving. */
+static bool leaves_by_ret(const struct jit *j)
+{
+    return !j->batch && !j->n_saved && !j->frame_sub;
+}
+
+/* Ways to leave a body, in the order in which they stand behind it: with the result in r0, with the
+ * constant 1, with the constant 0. Those that are not used are left out, and a body's last
+ * operation needs no jump to the first that is there. */
 void jit_emit_exit(struct jit *j, bool last)
 {
-    bool short_way = !j->batch && !j->n_saved && !j->frame_sub;
-    if (short_way)
+    if (leaves_by_ret(j))
         x64_ret(&j->a);
     else if (!last)
         x64_jmp(&j->a, j->exit_label);
+}
+
+void jit_emit_exit_const(struct jit *j, unsigned result, bool last)
+{
+    bool first = !j->leaves_r0 && (result == 1 || !j->leaves_1);
+    if (!last || !first)
+        x64_jmp(&j->a, j->result_label[result]);
+}
+
+/* match |= the low bit of reg, at the place of the packet at hand. */
+static void emit_match_bit(struct jit *j, unsigned reg)
+{
+    struct x64 *a = &j->a;
+    x64_tzcnt(a, true, R10, jit_pin(j, PIN_TODO, R10));
+    x64_shiftx(a, X64_SHL, true, reg, reg, R10);
+    emit_or_match(j, reg);
+}
+
+void jit_emit_exit_if(struct jit *j, enum x64_cc cc, bool last)
+{
+    struct x64 *a = &j->a;
+    if (!j->batch) {
+        x64_setcc(a, cc, RAX);
+        x64_movzx(a, 1, RAX, RAX);
+        jit_emit_exit(j, last);
+    } else if (a->bmi2) {
+        x64_setcc(a, cc, R9);
+        x64_movzx(a, 1, R9, R9);
+        emit_match_bit(j, R9);
+        jit_emit_exit_const(j, 0, last);
+    } else {
+        x64_jcc(a, cc, j->result_label[1]);
+        jit_emit_exit_const(j, 0, last);
+    }
 }
 
 void jit_emit_abort(struct jit *j, bool fault)
@@ -183,15 +256,16 @@ static void emit_body(struct jit *j)
         j->label[j->order[k]] = (uint32_t)JIT_UNLABELLED;
     for (uint32_t k = 0; k < j->n_order; k++) {
         const struct jit_op *op = &j->ops[j->order[k]];
-        if ((op->op == JIT_JMP || op->op == JIT_JCC) &&
-            j->label[op->target] == (uint32_t)JIT_UNLABELLED)
+        if (jit_has_target(j, op) && j->label[op->target] == (uint32_t)JIT_UNLABELLED)
             j->label[op->target] = x64_label(a);
     }
     for (uint32_t k = 0; k < j->n_order && !a->error; k++) {
-        uint32_t pc = j->order[k];
+        uint32_t pc = j->order[k], next = k + 1;
         if (j->label[pc] != (uint32_t)JIT_UNLABELLED)
             x64_bind(a, j->label[pc]);
-        jit_emit_op(j, pc);
+        while (next < j->n_order && j->ops[j->order[next]].op == JIT_NOP)
+            next++; /* a jump over nothing is none */
+        jit_emit_op(j, pc, next < j->n_order ? j->order[next] : j->n);
     }
 }
 
@@ -202,6 +276,17 @@ static void start_body(struct jit *j, const struct jit_func *func, bool batch)
     j->func = func;
     j->batch = batch;
     j->exit_label = x64_label(&j->a);
+    for (unsigned i = 0; i < 2; i++)
+        j->result_label[i] = x64_label(&j->a);
+    j->leaves_r0 = j->leaves_1 = j->leaves_0 = false;
+    for (uint32_t k = 0; k < j->n_order; k++) {
+        const struct jit_op *op = &j->ops[j->order[k]];
+        bool jumps = op->op == JIT_JMP || op->op == JIT_JCC;
+        bool by_bit = batch && op->op == JIT_EXIT_IF;
+        j->leaves_r0 |= op->op == JIT_EXIT || (op->op == JIT_EXIT_IF && !batch);
+        j->leaves_1 |= (jumps && op->target == j->n + 1) || (by_bit && !j->a.bmi2);
+        j->leaves_0 |= (jumps && op->target == j->n) || by_bit;
+    }
     for (int i = 0; i < 2; i++) {
         j->abort_label[i] = x64_label(&j->a);
         j->abort_used[i] = false;
@@ -231,7 +316,7 @@ static void clear_stack(struct jit *j)
 {
     if (j->prog->flags & OKO_LOAD_CONFORMANCE)
         for (int32_t at = -(int32_t)((j->func->stack + 7) & ~7u); at < 0; at += 8)
-            x64_store_i(&j->a, 8, jit_mem(j, JIT_FP, at), 0);
+            x64_store_i(&j->a, 8, x64_at(RSP, (int32_t)j->frame + at), 0);
 }
 
 /* Registers that some path reads before writing them start as zero, as in the interpreter. */
@@ -242,6 +327,27 @@ static void clear_unset(struct jit *j)
             x64_mov_i(&j->a, jit_reg[r], 0);
 }
 
+/* The ways out of a function: its epilogues. */
+static void emit_leaving(struct jit *j)
+{
+    struct x64 *a = &j->a;
+    bool shared = j->n_saved + (j->frame_sub != 0) > 2; /* else a second copy is as short */
+    if (j->leaves_r0 && !leaves_by_ret(j)) {
+        x64_bind(a, j->exit_label);
+        emit_epilogue(j);
+    }
+    for (unsigned result = 2; result-- > 0;) {
+        if (!(result ? j->leaves_1 : j->leaves_0))
+            continue;
+        x64_bind(a, j->result_label[result]);
+        x64_mov_i(a, RAX, result);
+        if (shared && j->leaves_r0)
+            x64_jmp(a, j->exit_label);
+        else
+            emit_epilogue(j);
+    }
+}
+
 static void emit_sub(struct jit *j, const struct jit_func *func)
 {
     start_body(j, func, false);
@@ -249,8 +355,7 @@ static void emit_sub(struct jit *j, const struct jit_func *func)
     emit_prologue(j);
     clear_stack(j);
     emit_body(j);
-    x64_bind(&j->a, j->exit_label);
-    emit_epilogue(j);
+    emit_leaving(j);
     emit_aborts(j, 0);
 }
 
@@ -286,37 +391,13 @@ static void emit_run(struct jit *j)
     clear_stack(j);
     clear_unset(j);
     emit_body(j);
-    x64_bind(a, j->exit_label);
-    emit_epilogue(j);
+    emit_leaving(j);
     emit_aborts(j, none);
     x64_bind(a, none);
     if (j->aborts_in_sub || j->abort_used[0] || j->abort_used[1]) {
         x64_mov_i(a, RAX, 0);
         emit_epilogue(j);
     }
-}
-
-/* dst = the lowest set bit of src alone; dst != src. */
-static void emit_lowest(struct x64 *a, unsigned dst, unsigned src)
-{
-    if (a->bmi1) {
-        x64_blsi(a, true, dst, src);
-        return;
-    }
-    x64_mov(a, true, dst, src);
-    x64_unary(a, X64_NEG, true, dst);
-    x64_alu(a, X64_AND, true, dst, src);
-}
-
-/* Clears the lowest set bit of reg; Z tells whether none is left. */
-static void emit_drop_lowest(struct x64 *a, unsigned reg, unsigned scratch)
-{
-    if (a->bmi1) {
-        x64_blsr(a, true, reg, reg);
-        return;
-    }
-    x64_lea(a, true, scratch, x64_at(reg, -1));
-    x64_alu(a, X64_AND, true, reg, scratch);
 }
 
 /* Loads the registers of the packet at the lowest bit of todo. */
@@ -376,15 +457,22 @@ static void emit_batch(struct jit *j)
     clear_stack(j);
     clear_unset(j);
     emit_body(j);
-    x64_bind(a, j->exit_label);
-    emit_lowest(a, R9, jit_pin(j, PIN_TODO, R10));
-    x64_mov_i(a, R11, 0);
-    x64_alu_i(a, X64_CMP, true, RAX, 1);
-    x64_cmov(a, X64_E, true, R11, R9);
-    if (j->pin[PIN_MATCH].reg == X64_NOREG)
-        x64_alu_m(a, X64_OR, 8, x64_at(RSP, j->pin[PIN_MATCH].slot), R11);
-    else
-        x64_alu(a, X64_OR, true, j->pin[PIN_MATCH].reg, R11);
+    if (j->leaves_r0) {
+        x64_bind(a, j->exit_label);
+        emit_lowest(a, R9, jit_pin(j, PIN_TODO, R10));
+        x64_mov_i(a, R11, 0);
+        x64_alu_i(a, X64_CMP, true, RAX, 1);
+        x64_cmov(a, X64_E, true, R11, R9);
+        emit_or_match(j, R11);
+        if (j->leaves_1)
+            x64_jmp(a, next);
+    }
+    if (j->leaves_1) {
+        x64_bind(a, j->result_label[1]);
+        emit_lowest(a, R9, jit_pin(j, PIN_TODO, R10));
+        emit_or_match(j, R9);
+    }
+    x64_bind(a, j->result_label[0]);
     x64_bind(a, next);
     unsigned todo = jit_pin(j, PIN_TODO, R10);
     emit_drop_lowest(a, todo, R9);
@@ -405,6 +493,10 @@ static int survey(struct jit *j)
     for (uint32_t f = 0; f < j->n_funcs; f++) {
         struct jit_func *func = &j->funcs[f];
         jit_analyse(j, func);
+        if (!(jit_skip & JIT_SKIP_FLOW))
+            jit_flow(j, func);
+        if (!(jit_skip & JIT_SKIP_PEEP))
+            jit_peep(j, func);
         j->func = func;
         j->used |= func->used;
         j->has_calls |= func->calls;

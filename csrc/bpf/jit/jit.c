@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+uint32_t jit_skip;
+
 bool oko_jit_available(void)
 {
 #if defined(__x86_64__)
@@ -60,6 +62,8 @@ int oko_jit_compile(struct oko_prog *prog, struct oko_error *error)
     struct jit j = {.prog = prog};
     uint32_t run, batch;
     x64_init(&j.a);
+    if (jit_skip & JIT_SKIP_BMI)
+        j.a.bmi1 = j.a.bmi2 = false;
     int err = jit_lower(&j);
     if (!err)
         err = jit_emit_program(&j, &run, &batch);

@@ -31,7 +31,7 @@ enum jit_opcode {
     JIT_MOV,  /* dst = a or imm; w 0: zero-extended */
     JIT_SEXT, /* dst = the low width bytes of a, sign-extended to w */
     JIT_ZEXT, /* dst = the low width bytes of a */
-    JIT_ADD,
+    JIT_ADD,  /* dst = a + b or imm, and so on */
     JIT_SUB,
     JIT_MUL,
     JIT_DIV, /* sx: signed */
@@ -43,29 +43,44 @@ enum jit_opcode {
     JIT_RSH,
     JIT_ARSH,
     JIT_NEG,
+    JIT_ROL,    /* dst = a rotated left by imm bits */
+    JIT_LEA,    /* dst = base + index * scale + off */
     JIT_BSWAP,  /* dst = the low width bytes of a, reversed */
-    JIT_LOAD,   /* dst = width bytes at a + off; sx: sign-extended */
-    JIT_STORE,  /* width bytes at a + off = b or imm */
-    JIT_ATOMIC, /* cc: operation; old value to dst if it fetches */
+    JIT_LOAD,   /* dst = width bytes of memory; sx: sign-extended */
+    JIT_STORE,  /* width bytes of memory = b or imm */
+    JIT_ATOMIC, /* on memory, with b; cc: operation; old value to dst if it fetches */
     JIT_ABS,    /* r0 = width big-endian bytes of the packet at imm (+ a) */
     JIT_JMP,
     JIT_JCC,    /* to target if a cc b or imm */
+    JIT_SELECT, /* if a cc b or imm, dst = sel, or target if sel is none; else unchanged */
     JIT_LOCAL,  /* call of the function at target */
     JIT_HELPER, /* call of helper imm; off: its slot for the result of a sketch, or 0 */
     JIT_CALLX,  /* call of the helper whose number is in a */
-    JIT_EXIT
+    JIT_EXIT,   /* with the result in r0 */
+    JIT_EXIT_IF /* with the result 1 if a cc b or imm, else 0 */
 };
 
 enum { JIT_NONE = 15, JIT_FP = 10, JIT_UNLABELLED = -1 };
 
-/* One operation. It stands at the index of the instruction it was made from. */
+/* Condition beside BPF's: no bit in common. */
+enum { JIT_JNSET = 0xe0 };
+
+/* Which operand of a comparison (JIT_JCC, JIT_SELECT, JIT_EXIT_IF) is the memory operand. */
+enum jit_mem { JIT_MEM_NONE, JIT_MEM_A, JIT_MEM_B };
+
+/* One operation. It stands at the index of the instruction it was made from. Registers are BPF's
+ * numbers, JIT_NONE where there is none. Targets beyond the last instruction stand for leaving with
+ * a constant result: n for 0, n + 1 for 1. */
 struct jit_op {
     uint8_t op; /* enum jit_opcode */
     bool w;     /* 64-bit operands */
     uint8_t dst;
-    uint8_t a, b;  /* JIT_NONE: absent, for b: imm instead */
-    uint8_t width; /* bytes */
+    uint8_t a, b;               /* b none: imm instead */
+    uint8_t base, index, scale; /* memory: base + index * scale + off */
+    uint8_t sel;
+    uint8_t width; /* bytes of memory, or of what is extended */
     uint8_t cc;    /* BPF_JEQ..., or the atomic operation without BPF_FETCH */
+    uint8_t mem;   /* enum jit_mem */
     bool sx;
     int32_t off;
     uint32_t target;
@@ -91,6 +106,11 @@ struct jit_place {
     uint8_t reg;  /* X64_NOREG: in the frame */
     int32_t slot; /* byte offset from rsp */
 };
+
+/* Stages to leave out. Only tests and benchmarks set it, and before threads start: what a stage
+ * does, and whether a wrong result is its fault. */
+enum { JIT_SKIP_FLOW = 1, JIT_SKIP_PEEP = 2, JIT_SKIP_INLINE = 4, JIT_SKIP_BMI = 8 };
+extern uint32_t jit_skip;
 
 struct jit {
     struct oko_prog *prog;
@@ -124,8 +144,9 @@ struct jit {
     uint32_t frame_sub; /* bytes that the prologue takes off rsp */
     uint8_t saved[6];   /* callee-saved registers, in the order of their pushes */
     uint32_t n_saved;
-    uint32_t exit_label;
-    uint32_t abort_label[2]; /* without and with a fault */
+    uint32_t exit_label, result_label[2]; /* leave with r0; with the constant result 0 or 1 */
+    bool leaves_r0, leaves_1, leaves_0;   /* which of them the body uses */
+    uint32_t abort_label[2];              /* without and with a fault */
     bool abort_used[2];
 };
 
@@ -135,15 +156,23 @@ extern const uint8_t jit_reg[11]; /* x86 register of each BPF register; r10: X64
 int jit_lower(struct jit *j);
 /* Fills order, the live sets and *func (used, live_in, calls, stack). */
 void jit_analyse(struct jit *j, struct jit_func *func);
+void jit_find_live(struct jit *j);
+uint16_t jit_live_before(const struct jit *j, uint32_t pc);
+bool jit_is_pure(const struct jit_op *op); /* does nothing but write dst */
 uint16_t jit_reads(const struct jit_op *op);
 uint16_t jit_writes(const struct jit_op *op); /* clobbered ones included */
 bool jit_is_jump(const struct jit_op *op);    /* control never reaches the next operation */
+bool jit_has_target(const struct jit *j, const struct jit_op *op); /* within the function */
 struct jit_func *jit_func_at(struct jit *j, uint32_t start);
 
+/* flow.c and peep.c: rewrite the operations of the function at hand */
+void jit_flow(struct jit *j, struct jit_func *func);
+void jit_peep(struct jit *j, struct jit_func *func);
+
 /* emit.c */
-void jit_emit_op(struct jit *j, uint32_t pc);
+void jit_emit_op(struct jit *j, uint32_t pc, uint32_t next);     /* next: the pc emitted after it */
 unsigned jit_use(struct jit *j, unsigned reg, unsigned scratch); /* x86 register with its value */
-struct x64_mem jit_mem(struct jit *j, unsigned base, int32_t off);
+struct x64_mem jit_mem(struct jit *j, const struct jit_op *op);
 
 /* call.c */
 void jit_emit_helper(struct jit *j, uint32_t pc);
@@ -156,6 +185,8 @@ bool jit_is_time(const struct jit *j, const struct jit_op *op); /* a call that b
 int jit_emit_program(struct jit *j, uint32_t *run, uint32_t *batch);
 unsigned jit_pin(struct jit *j, enum jit_pin pin, unsigned scratch);
 void jit_emit_exit(struct jit *j, bool last);
+void jit_emit_exit_const(struct jit *j, unsigned result, bool last);
+void jit_emit_exit_if(struct jit *j, enum x64_cc cc, bool last); /* result 1 if cc, else 0 */
 /* Ends the run from any depth with r0 = 0; fault: also counts a failed check. */
 void jit_emit_abort(struct jit *j, bool fault);
 void jit_emit_abort_if(struct jit *j, enum x64_cc cc, bool fault);

@@ -7,6 +7,10 @@
 
 #include "jit.h"
 
+#define NO_REGS                                                                                    \
+    .dst = JIT_NONE, .a = JIT_NONE, .b = JIT_NONE, .base = JIT_NONE, .index = JIT_NONE,            \
+    .sel = JIT_NONE
+
 static const uint8_t alu_op[16] = {
     [BPF_ADD >> 4] = JIT_ADD,   [BPF_SUB >> 4] = JIT_SUB,   [BPF_MUL >> 4] = JIT_MUL,
     [BPF_DIV >> 4] = JIT_DIV,   [BPF_OR >> 4] = JIT_OR,     [BPF_AND >> 4] = JIT_AND,
@@ -24,6 +28,9 @@ static struct jit_op lower_alu(struct oko_insn i)
                         .dst = dst,
                         .a = dst,
                         .b = by_reg ? src : JIT_NONE,
+                        .base = JIT_NONE,
+                        .index = JIT_NONE,
+                        .sel = JIT_NONE,
                         .imm = w ? (int64_t)i.imm : (int64_t)(uint32_t)i.imm};
     switch (oko_insn_op(i)) {
     case BPF_MOV:
@@ -61,8 +68,12 @@ static struct jit_op lower_atomic(struct oko_insn i)
 {
     struct jit_op op = {.op = JIT_ATOMIC,
                         .dst = i.imm & BPF_FETCH ? oko_insn_src(i) : JIT_NONE,
-                        .a = oko_insn_dst(i),
+                        .a = JIT_NONE,
                         .b = oko_insn_src(i),
+                        .base = oko_insn_dst(i),
+                        .index = JIT_NONE,
+                        .sel = JIT_NONE,
+                        .scale = 1,
                         .width = oko_insn_width(i),
                         .cc = (uint8_t)(i.imm & ~BPF_FETCH),
                         .off = i.off};
@@ -79,7 +90,7 @@ static struct jit_op lower_jump(const struct jit *j, uint32_t pc)
     uint16_t flags = j->prog->facts.insn[pc].flags;
     uint32_t target = (uint32_t)((int64_t)pc + 1 + i.off);
     bool by_reg = i.code & BPF_X;
-    struct jit_op op = {.dst = JIT_NONE, .a = JIT_NONE, .b = JIT_NONE, .w = w, .target = target};
+    struct jit_op op = {NO_REGS, .w = w, .target = target};
     switch (oko_insn_op(i)) {
     case BPF_JA:
         op.op = JIT_JMP;
@@ -127,25 +138,17 @@ static struct jit_op lower_load_imm(const struct jit *j, uint32_t pc)
         value = (uintptr_t)j->prog->maps[i.imm];
     else if (oko_insn_src(i) == OKO_PSEUDO_DATA)
         value = (uintptr_t)j->prog->data[i.imm].bytes + (uint32_t)next.imm;
-    return (struct jit_op){.op = JIT_MOV,
-                           .w = true,
-                           .dst = oko_insn_dst(i),
-                           .a = JIT_NONE,
-                           .b = JIT_NONE,
-                           .imm = (int64_t)value};
+    struct jit_op op = {NO_REGS, .op = JIT_MOV, .w = true, .imm = (int64_t)value};
+    op.dst = oko_insn_dst(i);
+    return op;
 }
 
 static struct jit_op lower(const struct jit *j, uint32_t pc)
 {
     struct oko_insn i = j->prog->spec.insns[pc];
     uint8_t mode = i.code & 0xe0;
-    struct jit_op op = {.w = true,
-                        .dst = JIT_NONE,
-                        .a = JIT_NONE,
-                        .b = JIT_NONE,
-                        .width = oko_insn_width(i),
-                        .off = i.off,
-                        .imm = i.imm};
+    struct jit_op op = {NO_REGS,      .w = true,   .scale = 1, .width = oko_insn_width(i),
+                        .off = i.off, .imm = i.imm};
     switch (oko_insn_class(i)) {
     case BPF_ALU:
     case BPF_ALU64:
@@ -156,7 +159,7 @@ static struct jit_op lower(const struct jit *j, uint32_t pc)
     case BPF_LDX:
         op.op = JIT_LOAD;
         op.dst = oko_insn_dst(i);
-        op.a = oko_insn_src(i);
+        op.base = oko_insn_src(i);
         op.sx = mode == BPF_MEMSX;
         return op;
     case BPF_ST:
@@ -164,7 +167,7 @@ static struct jit_op lower(const struct jit *j, uint32_t pc)
         if (mode == BPF_ATOMIC)
             return lower_atomic(i);
         op.op = JIT_STORE;
-        op.a = oko_insn_dst(i);
+        op.base = oko_insn_dst(i);
         op.b = oko_insn_class(i) == BPF_STX ? oko_insn_src(i) : JIT_NONE;
         return op;
     default: /* BPF_LD */
@@ -222,7 +225,7 @@ int jit_lower(struct jit *j)
             return OKO_E_NOMEM;
         if (insns[pc].code == (BPF_LD | BPF_IMM | BPF_DW)) {
             pc++;
-            j->ops[pc] = (struct jit_op){.dst = JIT_NONE, .a = JIT_NONE, .b = JIT_NONE};
+            j->ops[pc] = (struct jit_op){NO_REGS};
         }
     }
     return 0;
@@ -247,7 +250,7 @@ static uint16_t helper_reads(int64_t id) /* unknown ones (conformance): all */
 
 uint16_t jit_reads(const struct jit_op *op)
 {
-    uint16_t reads = bit(op->a) | bit(op->b);
+    uint16_t reads = bit(op->a) | bit(op->b) | bit(op->base) | bit(op->index) | bit(op->sel);
     switch (op->op) {
     case JIT_ATOMIC:
         return op->cc == (BPF_CMPXCHG & ~BPF_FETCH) ? reads | 1 : reads;
@@ -258,6 +261,8 @@ uint16_t jit_reads(const struct jit_op *op)
         return reads | helper_reads(op->imm);
     case JIT_EXIT:
         return 1;
+    case JIT_SELECT:
+        return reads | bit(op->dst);
     default:
         return reads;
     }
@@ -275,9 +280,19 @@ uint16_t jit_writes(const struct jit_op *op)
     }
 }
 
+bool jit_is_pure(const struct jit_op *op)
+{
+    return (op->op >= JIT_MOV && op->op <= JIT_LOAD) || op->op == JIT_SELECT;
+}
+
+bool jit_has_target(const struct jit *j, const struct jit_op *op)
+{
+    return (op->op == JIT_JMP || op->op == JIT_JCC) && op->target < j->n;
+}
+
 bool jit_is_jump(const struct jit_op *op)
 {
-    return op->op == JIT_JMP || op->op == JIT_EXIT;
+    return op->op == JIT_JMP || op->op == JIT_EXIT || op->op == JIT_EXIT_IF;
 }
 
 /* ---------------------------------------------------------------- one function */
@@ -293,7 +308,7 @@ static void reach(struct jit *j, const struct jit_func *func)
         uint32_t pc = j->work[--n_work];
         const struct jit_op *op = &j->ops[pc];
         uint32_t next[2], n_next = 0;
-        if (op->op == JIT_JMP || op->op == JIT_JCC)
+        if (jit_has_target(j, op))
             next[n_next++] = op->target;
         if (!jit_is_jump(op) && pc + 1 < j->n)
             next[n_next++] = pc + 1;
@@ -312,14 +327,14 @@ static void reach(struct jit *j, const struct jit_func *func)
             j->order[j->n_order++] = pc;
 }
 
-static uint16_t live_before(const struct jit *j, uint32_t pc)
+uint16_t jit_live_before(const struct jit *j, uint32_t pc)
 {
     const struct jit_op *op = &j->ops[pc];
     return (uint16_t)((op->live & ~jit_writes(op)) | jit_reads(op));
 }
 
-/* Backward sweeps until nothing changes; the sets only grow. */
-static void find_live(struct jit *j)
+/* Live sets: backward sweeps until nothing changes; the sets only grow. */
+void jit_find_live(struct jit *j)
 {
     for (uint32_t k = 0; k < j->n_order; k++)
         j->ops[j->order[k]].live = 0;
@@ -329,10 +344,10 @@ static void find_live(struct jit *j)
             uint32_t pc = j->order[k];
             struct jit_op *op = &j->ops[pc];
             uint16_t live = 0;
-            if (op->op == JIT_JMP || op->op == JIT_JCC)
-                live |= live_before(j, op->target);
+            if (jit_has_target(j, op))
+                live |= jit_live_before(j, op->target);
             if (!jit_is_jump(op) && pc + 1 < j->n)
-                live |= live_before(j, pc + 1);
+                live |= jit_live_before(j, pc + 1);
             if (live != op->live) {
                 op->live = live;
                 changed = true;
@@ -344,11 +359,10 @@ static void find_live(struct jit *j)
 /* Bytes of stack a function may touch. Once the frame pointer is copied, all of it. */
 static uint32_t stack_of(const struct jit_op *op)
 {
-    bool by_a = op->a == JIT_FP, by_b = op->b == JIT_FP;
-    if (!by_a && !by_b)
+    if (!(jit_reads(op) & 1 << JIT_FP))
         return 0;
-    bool access = op->op == JIT_LOAD || op->op == JIT_STORE || op->op == JIT_ATOMIC;
-    if (!access || by_b || op->off >= 0)
+    bool access = op->op == JIT_LOAD || op->op == JIT_STORE || op->op == JIT_ATOMIC || op->mem;
+    if (!access || op->a == JIT_FP || op->b == JIT_FP || op->index != JIT_NONE || op->off >= 0)
         return OKO_STACK_SIZE;
     return (uint32_t)-op->off;
 }
@@ -356,7 +370,7 @@ static uint32_t stack_of(const struct jit_op *op)
 void jit_analyse(struct jit *j, struct jit_func *func)
 {
     reach(j, func);
-    find_live(j);
+    jit_find_live(j);
     func->used = 0;
     func->calls = false;
     func->stack = 0;
@@ -369,5 +383,5 @@ void jit_analyse(struct jit *j, struct jit_func *func)
         uint32_t stack = stack_of(op);
         func->stack = stack > func->stack ? stack : func->stack;
     }
-    func->live_in = live_before(j, func->start);
+    func->live_in = jit_live_before(j, func->start);
 }

@@ -576,6 +576,12 @@ void x64_test_i(struct x64 *a, bool w, unsigned x, int32_t imm)
     }
 }
 
+void x64_test_m(struct x64 *a, unsigned width, struct x64_mem m, int32_t imm)
+{
+    op_m(a, width_flags(width) & ~(unsigned)BYTE_REG, width == 1 ? 0xf6 : 0xf7, 0, m);
+    with_imm(a, width == 1 ? 1 : width == 2 ? 2 : 4, imm);
+}
+
 void x64_unary(struct x64 *a, enum x64_unary op, bool w, unsigned reg)
 {
     op_r(a, wide(w), 0xf7, op, reg);

@@ -129,6 +129,7 @@ void x64_alu_m(struct x64 *a, enum x64_alu op, unsigned width, struct x64_mem m,
 void x64_alu_mi(struct x64 *a, enum x64_alu op, unsigned width, struct x64_mem m, int32_t imm);
 void x64_test(struct x64 *a, bool w, unsigned x, unsigned y);
 void x64_test_i(struct x64 *a, bool w, unsigned x, int32_t imm);
+void x64_test_m(struct x64 *a, unsigned width, struct x64_mem m, int32_t imm);
 void x64_unary(struct x64 *a, enum x64_unary op, bool w, unsigned reg);
 void x64_unary_m(struct x64 *a, enum x64_unary op, bool w, struct x64_mem m);
 void x64_imul(struct x64 *a, bool w, unsigned dst, unsigned src);
