@@ -264,6 +264,8 @@ def load_error(spec: ProgramSpec, code: int, error: CData) -> LoadError:
     insn = int(error.insn)
     text, file, line, column, source, where = "", "", 0, 0, "", ""
     if 0 <= insn < spec.n_insns:
+        # The verifier names the place itself, for users of C; here it goes in front.
+        reason = reason.partition(f" (instruction {insn}: ")[0]
         text = disassemble(spec, insn)
         where = f"instruction {insn} ({text}): "
         place = spec.line_at(insn)

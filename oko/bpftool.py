@@ -34,9 +34,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except OkoError as exc:
-        output = exc.output if isinstance(exc, ToolchainError) else ""
-        if output:
-            print(output.rstrip(), file=sys.stderr)
         report_error(exc)
         return 1
     except BrokenPipeError:  # the reader (head, less) has seen enough
@@ -55,7 +52,13 @@ class RefusedError(OkoError):
 
 
 def report_error(exc: OkoError) -> None:
-    """One line "oko-bpf: ...", the source line where there is one, and the hint."""
+    """One line "oko-bpf: ...", the source line where there is one, and the hint.
+
+    A compiler's own messages, which show the place, come first.
+    """
+    output = exc.output.rstrip() if isinstance(exc, ToolchainError) else ""
+    if output:
+        print(output, file=sys.stderr)
     print(f"oko-bpf: {exc}", file=sys.stderr)
     for line in exc.context if isinstance(exc, RefusedError) else []:
         print(line, file=sys.stderr)

@@ -290,8 +290,8 @@ def _watch(args: argparse.Namespace, run: Callable[[], int]) -> int:
             try:
                 status = run()
             except OkoError as exc:
-                report_error(exc)
                 status = 1
+                report_error(exc)
             sys.stdout.flush()
             while _saved(args.filter) == seen:
                 time.sleep(0.2)
