@@ -28,5 +28,5 @@ uint64_t entry(const uint8_t *pkt, uint64_t len)
     const uint8_t *options = take(&c, (ip->version_ihl & 15) * 4 - sizeof(*ip));
     const struct oko_udp *udp = options ? take(&c, sizeof(*udp)) : NULL;
 
-    return udp && udp->dst == bpf_htons(53);
+    return udp && udp->checksum == 0;
 }

@@ -5,5 +5,5 @@ uint64_t entry(const uint8_t *pkt, uint64_t len)
 {
     if (len < 14 - WRONG || *(const uint16_t *)(pkt + 12) != bpf_htons(0x0800))
         return 0;
-    return len >= 34 && pkt[23] == 17;
+    return pkt[13] == pkt[0];
 }

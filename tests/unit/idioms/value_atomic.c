@@ -10,8 +10,8 @@ struct {
 
 uint64_t entry(const uint8_t *pkt, uint64_t len)
 {
-    uint32_t zero = 0;
-    uint64_t *count = bpf_map_lookup(&table, &zero);
+    uint32_t bin = len / 500;
+    uint64_t *count = bpf_map_lookup(&table, &bin);
 
     if (!count && !WRONG)
         return 0;
