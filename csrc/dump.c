@@ -239,6 +239,7 @@ static void put_prog(struct oko_dp *dp, uint32_t slot, struct oko_dp_prog_info *
         info->faults += OKO_LOAD(&counters->faults);
         info->sampled_ns += OKO_LOAD(&counters->sampled_ns);
         info->samples += OKO_LOAD(&counters->samples);
+        info->batch_runs += OKO_LOAD(&counters->batch_runs);
     }
 }
 

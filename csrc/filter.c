@@ -10,10 +10,6 @@
  * nothing that an earlier packet does can change that. Otherwise it waits for oko_filter_ask(). */
 #include "pipeline.h"
 
-#include <time.h>
-
-enum { SAMPLE_EVERY = 1024 }; /* runs per timed one */
-
 static struct oko_prog *prog_of(const struct oko_worker *w, uint32_t slot)
 {
     return w->view->progs->slot[slot];
@@ -50,27 +46,12 @@ void oko_filter_end(struct oko_worker *w)
     w->n_touched = 0;
 }
 
-static uint64_t clock_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 /* Runs on the packets todo. */
 static void run(struct oko_worker *w, struct oko_memo *memo, uint32_t todo)
 {
     bool interpret = w->dp->opts.flags & OKO_DP_INTERPRET;
-    struct oko_prog_counters *counters = &memo->prog->counters[w->index];
-    uint32_t n = (uint32_t)__builtin_popcount(todo);
-    bool timed = w->next_sample <= n;
-    w->next_sample = timed ? SAMPLE_EVERY : w->next_sample - n;
-    uint64_t faulted = 0, start = timed ? clock_ns() : 0;
+    uint64_t faulted = 0;
     uint64_t matched = oko_prog_exec(memo->prog, w->env, interpret, w->in, todo, &faulted);
-    if (timed) {
-        oko_count(&counters->sampled_ns, clock_ns() - start);
-        oko_count(&counters->samples, n);
-    }
     memo->ran |= todo;
     memo->matched |= (uint32_t)matched & todo;
     memo->faulted |= (uint32_t)faulted & todo;
@@ -184,7 +165,8 @@ void oko_filter_ahead(struct oko_worker *w, uint32_t todo)
                                               others_reach(w, &front, slot, group)))
                 continue;
             run(w, memo, group);
-            w->batch_runs += (uint32_t)__builtin_popcount(group);
+            oko_count(&memo->prog->counters[w->index].batch_runs,
+                      (uint32_t)__builtin_popcount(group));
             progress = true;
         }
     }

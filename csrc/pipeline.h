@@ -77,8 +77,6 @@ struct oko_worker {
     uint64_t drops[OKO_N_DROPS];
     struct oko_dp_stats stats;
     struct oko_table_counter tables[OKO_N_TABLES];
-    uint64_t batch_runs;  /* of programs, see filter.c */
-    uint32_t next_sample; /* runs of programs until one is timed */
 };
 
 /* A packet being executed. */

@@ -10,19 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ._binding import Engine, Meta, features
+    from .datapath import Datapath, Frame
     from .errors import OkoError
     from .filters import FilterProgram, Map
 
 _HOME = {
+    "Datapath": "datapath",
     "Engine": "_binding",
     "FilterProgram": "filters",
+    "Frame": "datapath",
     "Map": "filters",
     "Meta": "_binding",
     "OkoError": "errors",
     "features": "_binding",
 }
 
-__all__ = ["Engine", "FilterProgram", "Map", "Meta", "OkoError", "features"]
+__all__ = ["Datapath", "Engine", "FilterProgram", "Frame", "Map", "Meta", "OkoError", "features"]
 
 
 def __getattr__(name: str) -> Any:

@@ -27,8 +27,9 @@ struct oko_data {
 struct oko_prog_counters {
     uint64_t runs, matches, faults;
     uint64_t sampled_ns, samples;
-    uint64_t calls; /* of oko_prog_exec(): which are sampled */
-    uint64_t pad[2];
+    uint64_t calls;      /* of oko_prog_exec(): which are sampled */
+    uint64_t batch_runs; /* packets run ahead of their decision (filter.c) */
+    uint64_t pad;
 };
 
 struct oko_prog {
