@@ -323,7 +323,7 @@ static void test_loads_and_stores(void)
             memcpy(expected + 24, mem + 8 + at, (size_t)widths[w].width);
             int64_t extended = (int64_t)signed_of(value, widths[w].width * 8);
             memcpy(expected + 32, &extended, 8);
-            memcpy(expected + 44 + at, expected + 56, (size_t)widths[w].width);
+            memmove(expected + 44 + at, expected + 56, (size_t)widths[w].width);
             int64_t minus3 = -3;
             memcpy(expected + 64 + at, &minus3, (size_t)widths[w].width);
             CHECK(run(prog, mem, sizeof(mem), &r0) == 0);

@@ -1,3 +1,3 @@
 /* array map against its naive twin. */
-#define MAP_TYPE OKO_MAP_ARRAY
+#define FUZZ_TYPE OKO_MAP_ARRAY
 #include "fuzz_map.h"

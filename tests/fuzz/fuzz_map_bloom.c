@@ -1,3 +1,3 @@
 /* bloom map against its naive twin. */
-#define MAP_TYPE OKO_MAP_BLOOM
+#define FUZZ_TYPE OKO_MAP_BLOOM
 #include "fuzz_map.h"

@@ -1,3 +1,3 @@
 /* cms map against its naive twin. */
-#define MAP_TYPE OKO_MAP_COUNT_MIN
+#define FUZZ_TYPE OKO_MAP_COUNT_MIN
 #include "fuzz_map.h"

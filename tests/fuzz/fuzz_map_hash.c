@@ -1,3 +1,3 @@
 /* hash map against its naive twin. */
-#define MAP_TYPE OKO_MAP_HASH
+#define FUZZ_TYPE OKO_MAP_HASH
 #include "fuzz_map.h"

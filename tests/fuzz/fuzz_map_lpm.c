@@ -1,3 +1,3 @@
 /* lpm map against its naive twin. */
-#define MAP_TYPE OKO_MAP_LPM_TRIE
+#define FUZZ_TYPE OKO_MAP_LPM_TRIE
 #include "fuzz_map.h"

@@ -1,3 +1,3 @@
 /* lru map against its naive twin. */
-#define MAP_TYPE OKO_MAP_LRU_HASH
+#define FUZZ_TYPE OKO_MAP_LRU_HASH
 #include "fuzz_map.h"

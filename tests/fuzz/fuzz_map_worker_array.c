@@ -1,3 +1,3 @@
 /* worker_array map against its naive twin. */
-#define MAP_TYPE OKO_MAP_WORKER_ARRAY
+#define FUZZ_TYPE OKO_MAP_WORKER_ARRAY
 #include "fuzz_map.h"

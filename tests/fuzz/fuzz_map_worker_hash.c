@@ -1,3 +1,3 @@
 /* worker_hash map against its naive twin. */
-#define MAP_TYPE OKO_MAP_WORKER_HASH
+#define FUZZ_TYPE OKO_MAP_WORKER_HASH
 #include "fuzz_map.h"
