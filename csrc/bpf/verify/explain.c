@@ -1,46 +1,22 @@
-/* Refusals in words: reason, instruction, source line, hint.
+/* Refusals in words: the reason, the instruction's number, and a hint.
  *
- * The reason comes first and is a whole sentence part; behind it stand the instruction as the
- * disassembler prints it and, when the object has debug information, the line of C that it came
- * from. The hint says what would make the program pass. */
+ * The reason is one line that needs no other context than the program; whoever shows it adds the
+ * instruction's text and its line of C (the number in the error leads to both). The hint says what
+ * would make the program pass. */
 #include "walk.h"
 
 #include "../../base/err.h"
 
-#include <ctype.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <string.h>
-
-/* The line record that covers pc, or NULL. */
-static const struct oko_line_spec *line_of(const struct oko_prog_spec *spec, uint32_t pc)
-{
-    const struct oko_line_spec *line = NULL;
-    for (uint32_t i = 0; i < spec->n_lines && spec->lines[i].insn <= pc; i++)
-        line = &spec->lines[i];
-    return line;
-}
 
 static int explain(struct oko_walk *w, uint32_t pc, const char *hint, const char *format,
                    va_list args)
 {
-    char reason[256], insn[128] = "", place[192] = "";
+    char reason[sizeof(w->error->reason)];
     vsnprintf(reason, sizeof(reason), format, args);
-    oko_insn_print(w->spec, w->spec->insns, pc, insn, sizeof(insn));
-    const struct oko_line_spec *line = line_of(w->spec, pc);
-    if (line != NULL) {
-        const char *file = line->file != NULL ? line->file : "line ";
-        const char *slash = strrchr(file, '/');
-        const char *text = line->text != NULL ? line->text : "";
-        while (isspace((unsigned char)*text))
-            text++;
-        snprintf(place, sizeof(place), "; %.60s%s%" PRIu32 "%s%.100s",
-                 slash != NULL ? slash + 1 : file, line->file != NULL ? ":" : "", line->line,
-                 *text != 0 ? ": " : "", text);
-    }
-    oko_err_at(w->error, OKO_E_VERIFY, pc, "%s (instruction %" PRIu32 ": %s%s)", reason, pc, insn,
-               place);
+    oko_err_at(w->error, OKO_E_VERIFY, pc, "%s", reason);
     if (hint != NULL)
         oko_err_hint(w->error, "%s", hint);
     return OKO_E_VERIFY;

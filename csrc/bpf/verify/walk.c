@@ -142,6 +142,8 @@ static int run_gear(struct oko_walk *w, struct oko_gear gear, uint64_t *worst)
     w->gear = gear;
     oko_walk_clear(w);
     oko_gather_reset(w);
+    oko_check_states_free(w->states);
+    w->states = NULL;
     first_state(w);
     w->from = OKO_NODE_EXIT;
     w->weight = 0;
