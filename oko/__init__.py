@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .datapath import Datapath, Frame
     from .errors import OkoError
     from .filters import FilterProgram, Map
+    from .replayer import Replayer, ReplayResult, replay
 
 _HOME = {
     "Datapath": "datapath",
@@ -22,10 +23,25 @@ _HOME = {
     "Map": "filters",
     "Meta": "_binding",
     "OkoError": "errors",
+    "ReplayResult": "replayer",
+    "Replayer": "replayer",
     "features": "_binding",
+    "replay": "replayer",
 }
 
-__all__ = ["Datapath", "Engine", "FilterProgram", "Frame", "Map", "Meta", "OkoError", "features"]
+__all__ = [
+    "Datapath",
+    "Engine",
+    "FilterProgram",
+    "Frame",
+    "Map",
+    "Meta",
+    "OkoError",
+    "ReplayResult",
+    "Replayer",
+    "features",
+    "replay",
+]
 
 
 def __getattr__(name: str) -> Any:

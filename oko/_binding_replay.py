@@ -173,6 +173,12 @@ class Replay(Handle):
         )
 
 
+def drop_name(reason: int) -> str:
+    """enum oko_drop in words."""
+    name = lib.oko_drop_name(reason)
+    return _string(name) if name != ffi.NULL else str(reason)
+
+
 def _check(code: int, error: Any) -> None:
     if code < 0:
         reason = _string(error.reason) if error is not None else ""

@@ -63,6 +63,11 @@ class CaptureFile:
         return "standard input" if self.path == "-" else self.path
 
     @property
+    def closed(self) -> bool:
+        """True after close()."""
+        return self._fd < 0
+
+    @property
     def position(self) -> int:
         """Bytes of the file (compressed, if it is) taken in so far: for progress."""
         if self._thread is not None:

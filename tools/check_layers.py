@@ -14,7 +14,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LOW_PACKAGES = ("openflow", "bpf", "model", "text")
-HIGH_MODULES = ("datapath", "replay", "bench", "switchd", "agent", "ofctl")
+HIGH_MODULES = (
+    "datapath",
+    "replayer",
+    "replay_report",
+    "replaytool",
+    "bench",
+    "switchd",
+    "agent",
+    "ofctl",
+)
 # The VM stands on these files of csrc/ only.
 BPF_MAY_INCLUDE = {"oko.h", "qsbr.h", "counter.h"}
 

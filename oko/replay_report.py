@@ -1,0 +1,419 @@
+"""What a replay did, for people (tables) and for programs (JSON).
+
+On a terminal the tables are drawn by rich; elsewhere they are aligned columns of plain text, so
+that grep and diff work on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TextIO
+
+from ._binding_replay import drop_name
+from .bpf import typed
+from .datapath import Event, TraceStep
+from .model.fields import FIELDS
+from .replayer import FlowResult, MapResult, ReplayResult
+from .text.match import format_match
+from .text.values import format_port
+
+SCHEMA = "oko-replay/1"
+SHOWN = 1000
+"""Entries of a map, and events, that text output shows at most; JSON has all."""
+
+OP_NAMES = {
+    1: "meter", 2: "apply_actions", 3: "clear_actions", 4: "write_actions", 5: "write_metadata",
+    6: "goto_table", 16: "output", 17: "group", 18: "set_queue", 19: "set_field", 20: "move",
+    21: "push_vlan", 22: "pop_vlan", 23: "push_mpls", 24: "pop_mpls", 25: "push_pbb",
+    26: "pop_pbb", 27: "set_mpls_ttl", 28: "dec_mpls_ttl", 29: "set_ttl", 30: "dec_ttl",
+    31: "copy_ttl_out", 32: "copy_ttl_in", 33: "resubmit", 34: "learn", 35: "clone",
+    36: "controller", 37: "note", 38: "exit", 39: "push", 40: "pop", 41: "fin_timeout",
+    42: "dec_ttl", 43: "output_reg", 44: "send_maps", 45: "set_vlan_tci", 46: "output",
+}  # fmt: skip
+"""enum oko_op in the words of the flow grammar."""
+
+
+# ---------------------------------------------------------------- JSON
+
+
+def as_json(result: ReplayResult, captures: Sequence[str]) -> dict[str, Any]:
+    """The object that --json prints; docs/replay.md describes it."""
+    return {
+        "schema": SCHEMA,
+        "captures": list(captures),
+        "packets": result.packets,
+        "bytes": result.bytes,
+        "seconds": result.seconds,
+        "loops": result.loops,
+        "first_ns": result.first_ns,
+        "last_ns": result.last_ns,
+        "workers": result.workers,
+        "mode": "preloaded" if result.preloaded else "streaming",
+        "frames": "copied" if result.copied else "borrowed",
+        "interrupted": result.interrupted,
+        "errors": result.errors,
+        "notes": result.notes,
+        "ports": [
+            {
+                "port": port.number,
+                "name": port.name,
+                "kind": port.kind,
+                "rx_packets": port.rx_packets,
+                "rx_bytes": port.rx_bytes,
+                "tx_packets": port.tx_packets,
+                "tx_bytes": port.tx_bytes,
+                "tx_dropped": port.tx_dropped,
+            }
+            for port in result.ports.values()
+        ],
+        "flows": [
+            {
+                "table": flow.table,
+                "priority": flow.priority,
+                "match": format_match(flow.match),
+                "filter_prog": flow.filter_prog,
+                "cookie": flow.cookie,
+                "actions": flow.actions,
+                "n_packets": flow.n_packets,
+                "n_bytes": flow.n_bytes,
+                "learned": flow.learned,
+            }
+            for flow in result.flows
+        ],
+        "programs": [
+            {
+                "id": program.number,
+                "name": program.name,
+                "runs": program.runs,
+                "matches": program.matches,
+                "faults": program.faults,
+                "ns_per_run": program.ns_per_run,
+            }
+            for program in result.programs.values()
+        ],
+        "maps": [
+            {
+                "program": found.program,
+                "id": found.id,
+                "name": found.name,
+                "type": found.spec.type_label,
+                "entries": [
+                    typed.entry_json(found.spec, key, value) for key, value in found.entries
+                ],
+            }
+            for found in result.maps
+        ],
+        "drops": result.drops,
+        "events": [_event_json(event) for event in result.events],
+        "events_lost": result.events_lost,
+        "lookups": {
+            "cache_hits": result.stats.cache_hits,
+            "cache_restamped": result.stats.cache_restamped,
+            "cache_misses": result.stats.cache_misses,
+            "direct": result.stats.direct,
+        },
+        "log": result.log,
+    }
+
+
+def _event_json(event: Event) -> dict[str, Any]:
+    """The fields that its kind has."""
+    common = {"type": event.kind, "ns": event.ns, "table": event.table, "cookie": event.cookie}
+    if event.kind == "packet-in":
+        return common | {
+            "reason": event.reason,
+            "packet": event.seq,
+            "in_port": event.in_port,
+            "controller": event.controller,
+            "metadata": event.metadata,
+            "total_len": event.total_len,
+            "data": event.data.hex(),
+        }
+    if event.kind == "send-maps":
+        return common | {"packet": event.seq, "program": event.program, "maps": list(event.maps)}
+    flow = {
+        "priority": event.priority,
+        "match": format_match(event.match),
+        "filter_prog": event.filter_prog,
+    }
+    if event.kind == "flow-removed":
+        flow |= {
+            "reason": event.reason,
+            "n_packets": event.n_packets,
+            "n_bytes": event.n_bytes,
+            "duration_ns": event.duration,
+        }
+    return common | flow
+
+
+# ---------------------------------------------------------------- tables
+
+
+class Table:
+    """Rows under headings; columns named in `left` are text, the others numbers."""
+
+    def __init__(self, title: str, *headings: str, left: Iterable[str] = ()) -> None:
+        self.title, self.headings = title, headings
+        self.left = set(left)
+        self.rows: list[list[str]] = []
+
+    def add(self, *cells: object) -> None:
+        self.rows.append([f"{c:,}" if isinstance(c, int) else str(c) for c in cells])
+
+    def plain(self) -> Iterator[str]:
+        """Aligned columns, two spaces apart."""
+        table = [list(self.headings), *self.rows]
+        widths = [max(len(row[i]) for row in table) for i in range(len(self.headings))]
+        yield ""
+        yield self.title
+        for row in table:
+            cells = [
+                cell.ljust(width) if heading in self.left else cell.rjust(width)
+                for cell, width, heading in zip(row, widths, self.headings, strict=True)
+            ]
+            yield ("  " + "  ".join(cells)).rstrip()
+
+    def rich(self) -> Any:
+        """The same as a rich table."""
+        from rich import box
+        from rich.table import Table as RichTable
+        from rich.text import Text
+
+        table = RichTable(title=self.title, title_justify="left", box=box.SIMPLE_HEAD)
+        for heading in self.headings:
+            table.add_column(heading, justify="left" if heading in self.left else "right")
+        for row in self.rows:
+            table.add_row(*(Text(cell) for cell in row))
+        return table
+
+
+def tables(result: ReplayResult) -> Iterator[Table]:
+    """Ports, flows, programs, drops: those that have something to say."""
+    ports = Table(
+        "ports", "port", "rx packets", "rx bytes", "tx packets", "tx bytes", "tx failed", left=[]
+    )
+    for port in result.ports.values():
+        ports.add(
+            format_port(port.number), port.rx_packets, port.rx_bytes, port.tx_packets,
+            port.tx_bytes, port.tx_dropped,
+        )  # fmt: skip
+    yield ports
+    if result.flows:
+        flows = Table(
+            "flows", "packets", "bytes", "table", "priority", "match", "actions",
+            left=["match", "actions"],
+        )  # fmt: skip
+        for flow in result.flows:
+            flows.add(
+                flow.n_packets, flow.n_bytes, str(flow.table), str(flow.priority),
+                match_text(flow), flow.actions or "(learned)",
+            )  # fmt: skip
+        yield flows
+    if result.programs:
+        programs = Table(
+            "programs", "program", "name", "runs", "matches", "faults", "ns per run", left=["name"]
+        )
+        for program in result.programs.values():
+            spent = "-" if program.ns_per_run is None else f"{program.ns_per_run:.0f}"
+            programs.add(
+                str(program.number), program.name, program.runs, program.matches, program.faults,
+                spent,
+            )  # fmt: skip
+        yield programs
+    if result.drops:
+        drops = Table("dropped", "packets", "reason", left=["reason"])
+        for reason, n in sorted(result.drops.items(), key=lambda item: -item[1]):
+            drops.add(n, reason)
+        yield drops
+
+
+def match_text(flow: FlowResult) -> str:
+    """Match and filter of a flow on one line."""
+    words = [f"filter_prog={flow.filter_prog}"] if flow.filter_prog else []
+    match = format_match(flow.match)
+    return ",".join([*words, *([match] if match else [])]) or "(all)"
+
+
+def summary(result: ReplayResult) -> Iterator[str]:
+    """The headline: how much, how fast, how."""
+    speed = f" ({rate_text(result.rate)}, {bits_text(result.bytes, result.seconds)})"
+    yield (
+        f"{count(result.packets, 'packet')}, {result.bytes:,} bytes in {result.seconds:.3f} s"
+        f"{speed if result.seconds else ''}"
+    )
+    how = [f"round {result.loops:,}"] if result.interrupted else []
+    if result.loops > 1 and not result.interrupted:
+        how.append(f"{result.loops:,} rounds")
+    how.append("preloaded" if result.preloaded else "streaming")
+    how.append(f"frames {'copied' if result.copied else 'borrowed, not copied'}")
+    if result.workers > 1:
+        how.append(f"{result.workers} workers")
+    yield ", ".join(how)
+    yield from (f"note: {note}" for note in result.notes)
+
+
+def map_lines(maps: Iterable[MapResult]) -> Iterator[str]:
+    """Contents of maps, an entry a line; of arrays, which are always full, what is not zero."""
+    for found in maps:
+        spec = found.spec
+        entries = [entry for entry in found.entries if spec.type not in (1, 7) or any(entry[1])]
+        head = f"map {found.name} (program {found.program}, map {found.id}, {spec.type_label})"
+        yield ""
+        if spec.type in (2, 3):  # a sketch's counters mean nothing to a reader
+            used = sum(any(value) for _, value in entries)
+            yield f"{head}: {used:,} of {len(entries):,} words are not zero (--json has them)"
+            continue
+        yield f"{head}: {count(len(entries), 'entry', 'entries')}"
+        for key, value in entries[:SHOWN]:
+            yield f"  {typed.entry_text(spec, key, value)}"
+        if len(entries) > SHOWN:
+            yield f"  and {len(entries) - SHOWN:,} more (--json has all)"
+
+
+def event_lines(result: ReplayResult) -> Iterator[str]:
+    """Packet-ins by reason and flow-removed in words."""
+    if not result.events and not result.events_lost:
+        return
+    yield ""
+    yield f"events: {len(result.events):,}"
+    packet_ins: dict[tuple[str, int], int] = {}
+    for event in result.events:
+        if event.kind == "packet-in":
+            kind = event.reason, event.table
+            packet_ins[kind] = packet_ins.get(kind, 0) + 1
+    for (reason, table), n in packet_ins.items():
+        yield f"  {count(n, 'packet')} to the controller from table {table} ({reason})"
+    others = [event for event in result.events if event.kind != "packet-in"]
+    for event in others[:SHOWN]:
+        yield f"  {_event_line(event, result.first_ns)}"
+    if len(others) > SHOWN:
+        yield f"  and {len(others) - SHOWN:,} more"
+    if result.events_lost:
+        yield f"  {result.events_lost:,} more were not kept"
+
+
+def _event_line(event: Event, first_ns: int) -> str:
+    at = f"at {(event.ns - first_ns) / 1e9:.6f} s: "
+    if event.kind == "send-maps":
+        which = ", ".join(map(str, event.maps)) or "all"
+        return f"{at}maps {which} of program {event.program} sent"
+    words = [f"table {event.table}", f"priority {event.priority}"]
+    if event.filter_prog:
+        words.append(f"filter_prog={event.filter_prog}")
+    words.append(format_match(event.match) or "(all)")
+    flow = " ".join(words)
+    if event.kind == "learned":
+        return f"{at}flow learned: {flow}"
+    return f"{at}flow removed ({event.reason}) after {count(event.n_packets, 'packet')}: {flow}"
+
+
+# ---------------------------------------------------------------- trace
+
+
+def trace_lines(result: ReplayResult, number: int) -> Iterator[str]:
+    """A packet's way, a step a line, indented by table and nesting."""
+    if not result.trace:
+        yield f"packet {number}: there is none; the captures have {count(result.packets, 'packet')}"
+        return
+    flows = {flow.id: flow for flow in result.flows}
+    names = {number: program.name for number, program in result.programs.items()}
+    for step in result.trace:
+        yield "  " * INDENT.get(step.kind, step.depth + 2) + _step(step, number, flows, names)
+
+
+INDENT = {1: 0, 2: 1, 10: 1, 11: 1}
+"""Of steps that stand outside a table."""
+
+
+def _step(step: TraceStep, number: int, flows: dict[int, FlowResult], names: dict[int, str]) -> str:
+    """enum oko_trace_kind in words."""
+    flow = flows.get(step.flow_id)
+    rule = f"priority {step.priority}" + (f" {match_text(flow)}" if flow is not None else "")
+    actions = f", actions={flow.actions}" if flow is not None and flow.actions else ""
+    verdict = "match" if step.value == 1 else "no match"
+    words = {
+        1: f"packet {number}: {step.value:,} bytes, came in at port {format_port(step.arg)}",
+        2: f"table {step.table}:",
+        3: f"{rule}: program {step.arg} ({names.get(step.arg, '?')}) says {verdict}",
+        4: f"{rule}: chosen{actions}",
+        5: f"no flow matches in table {step.table}",
+        6: _operation(step),
+        7: f"left through port {format_port(step.arg)}",
+        8: f"sent to the controller, {step.arg:,} bytes",
+        9: f"group {step.arg}, bucket {step.value}",
+        10: "the action set is executed",
+        11: f"dropped: {drop_name(step.arg)}",
+    }
+    return words.get(step.kind, f"step {step.kind}")
+
+
+def _operation(step: TraceStep) -> str:
+    """An instruction or action, with its main argument."""
+    name = OP_NAMES.get(step.arg, f"operation {step.arg}")
+    if name == "set_field" and step.value < len(FIELDS):
+        return f"{name} {FIELDS[step.value].name}"
+    if name in ("output", "resubmit"):
+        return f"{name}:{format_port(step.value)}" if name == "output" else f"{name}(,{step.value})"
+    if name in WITHOUT_ARGUMENT:
+        return name
+    return f"{name}:{step.value:#x}" if name.startswith(("push", "pop")) else f"{name}:{step.value}"
+
+
+WITHOUT_ARGUMENT = frozenset(
+    ["apply_actions", "clear_actions", "write_actions", "write_metadata", "pop_vlan", "pop_pbb",
+     "dec_mpls_ttl", "dec_ttl", "copy_ttl_out", "copy_ttl_in", "clone", "note", "exit", "learn",
+     "fin_timeout", "set_vlan_tci", "controller"]
+)  # fmt: skip
+
+
+# ---------------------------------------------------------------- words
+
+
+def count(n: int, one: str, many: str = "") -> str:
+    """ "1 packet", "2 packets"."""
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def rate_text(rate: float) -> str:
+    """Packets per second, three digits."""
+    for size, unit in ((1e6, "M"), (1e3, "k")):
+        if rate >= size:
+            return f"{rate / size:.2f} {unit}pps"
+    return f"{rate:.1f} pps"
+
+
+def bits_text(n_bytes: int, seconds: float) -> str:
+    """Wire bits per second, three digits."""
+    rate = 8 * n_bytes / seconds if seconds else 0.0
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if rate >= size:
+            return f"{rate / size:.2f} {unit}bit/s"
+    return f"{rate:.0f} bit/s"
+
+
+def print_report(result: ReplayResult, out: TextIO, *, dump_maps: bool, color: bool) -> None:
+    """The final tables. color: out is a terminal, rich draws."""
+    lines = [*summary(result)]
+    after = [*event_lines(result)]
+    if dump_maps:
+        after += map_lines(result.maps)
+    if result.log:
+        after += ["", "log:", *(f"  {line}" for line in result.log)]
+    if color:
+        from rich.console import Console
+
+        console = Console(file=out, highlight=False, soft_wrap=True)
+        for line in lines:
+            console.print(line, markup=False)
+        for table in tables(result):
+            console.print(table.rich())
+        for line in after:
+            console.print(line, markup=False)
+        return
+    for line in lines:
+        print(line, file=out)
+    for table in tables(result):
+        for line in table.plain():
+            print(line, file=out)
+    for line in after:
+        print(line, file=out)
