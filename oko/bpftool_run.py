@@ -178,6 +178,8 @@ def _writer(path: str) -> Iterator[Callable[[Record], None]]:
 
 # ---------------------------------------------------------------- results
 
+# Dumps are sorted by key: the order in a hash table depends on a random secret, results may not.
+
 
 def _report(
     args: argparse.Namespace,
@@ -200,7 +202,7 @@ def _report(
     for line in result.log:
         print(f"log: {line}")
     for found in maps.values():
-        entries = list(found.items()) if args.dump_maps else []
+        entries = sorted(found.items()) if args.dump_maps else []
         print(f"map {found.number} {found.name}: {_summary(found)}")
         for line in _entries(found.spec, entries):
             print(f"  {line}")
@@ -260,7 +262,7 @@ def _json(
         shown = map_json(found.number, found.spec) | {"n_entries": found.stats.n_entries}
         if args.dump_maps:
             shown["entries"] = [
-                typed.entry_json(found.spec, key, value) for key, value in found.items()
+                typed.entry_json(found.spec, key, value) for key, value in sorted(found.items())
             ]
         report["maps"].append(shown)
     if profile is not None:
