@@ -15,7 +15,8 @@
 
 #include "env.h"
 
-/* Codes that helpers return to programs (those of Oko 2018). */
+/* Codes that helpers return to programs (those of Oko 2018). FULL: no room, or the key to delete is
+ * absent. INDEX: beyond an array's end, or a prefix longer than the address. */
 enum { OKO_HELPER_NO_OP = -2, OKO_HELPER_NULL = -3, OKO_HELPER_FULL = -4, OKO_HELPER_INDEX = -5 };
 
 struct oko_map_ops {

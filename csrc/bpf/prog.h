@@ -64,12 +64,10 @@ void oko_prog_count(struct oko_prog *prog, uint32_t worker, uint64_t runs, uint6
 bool oko_prog_has_sketch(const struct oko_prog_spec *spec);
 
 struct oko_qsbr;
-/* The reader registry whose quiescent points protect values of maps. Reader i is worker i. A VM
- * starts with its own; a datapath that runs programs from its own registry's readers shares it
- * here, before the first program is loaded. oko_prog_run*() go online for the call when the worker
+/* The reader registry whose quiescent points protect what programs hold of maps; reader i is
+ * worker i. A datapath uses it as its own. oko_prog_run*() go online for the call when the worker
  * is not. */
 struct oko_qsbr *oko_vm_qsbr(const struct oko_vm *vm);
-int oko_vm_share_qsbr(struct oko_vm *vm, struct oko_qsbr *qsbr);
 
 struct oko_env *oko_vm_env(struct oko_vm *vm, uint32_t worker);
 uint32_t oko_vm_n_workers(const struct oko_vm *vm);

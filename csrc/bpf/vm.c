@@ -31,8 +31,7 @@ static uint64_t random_secret(void)
 
 static void destroy(struct oko_vm *vm)
 {
-    if (vm->own_qsbr)
-        oko_qsbr_free(vm->qsbr);
+    oko_qsbr_free(vm->qsbr);
     oko_release(vm->workers, vm->n_workers * sizeof(*vm->workers));
     oko_release(vm->scratch, (uint64_t)vm->n_workers * OKO_SCRATCH_SIZE);
     free(vm->log);
@@ -61,7 +60,6 @@ int oko_vm_new(const struct oko_vm_opts *opts, struct oko_vm **vm_out)
     vm->workers = oko_alloc(vm->n_workers * sizeof(*vm->workers));
     vm->scratch = oko_alloc((uint64_t)vm->n_workers * OKO_SCRATCH_SIZE);
     vm->log = calloc(1, sizeof(*vm->log));
-    vm->own_qsbr = true;
     if (oko_qsbr_new(vm->n_workers, &vm->qsbr) != 0 || vm->workers == NULL || vm->scratch == NULL ||
         vm->log == NULL) {
         destroy(vm);
@@ -87,22 +85,6 @@ void oko_vm_free(struct oko_vm *vm)
 {
     if (vm != NULL)
         unref(vm);
-}
-
-int oko_vm_share_qsbr(struct oko_vm *vm, struct oko_qsbr *qsbr)
-{
-    if (oko_qsbr_n_readers(qsbr) < vm->n_workers)
-        return OKO_E_INVAL;
-    pthread_mutex_lock(&vm->mutex);
-    int status = vm->n_progs == 0 ? 0 : OKO_E_BUSY;
-    if (status == 0) {
-        if (vm->own_qsbr)
-            oko_qsbr_free(vm->qsbr);
-        vm->own_qsbr = false;
-        vm->qsbr = qsbr;
-    }
-    pthread_mutex_unlock(&vm->mutex);
-    return status;
 }
 
 struct oko_qsbr *oko_vm_qsbr(const struct oko_vm *vm)

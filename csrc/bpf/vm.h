@@ -43,7 +43,6 @@ struct oko_vm {
     struct oko_hash_key hash_key; /* of all hash tables */
     uint64_t secret;
     struct oko_qsbr *qsbr;
-    bool own_qsbr;
     pthread_mutex_t mutex; /* guards n_progs and bytes */
     uint32_t n_progs;
     uint64_t bytes; /* charged: maps, data and code */

@@ -321,24 +321,17 @@ static void test_online(void)
 {
     struct oko_vm *vm = new_vm(2, 0, 0);
     struct oko_prog_spec spec = {.name = "p", .insns = return_1, .n_insns = 2};
-    struct oko_qsbr *shared;
-    CHECK(oko_qsbr_new(1, &shared) == 0);
-    CHECK(oko_vm_share_qsbr(vm, shared) == OKO_E_INVAL); /* too few readers */
-    oko_qsbr_free(shared);
-    CHECK(oko_qsbr_new(3, &shared) == 0);
-    CHECK(oko_vm_share_qsbr(vm, shared) == 0 && oko_vm_qsbr(vm) == shared);
+    struct oko_qsbr *qsbr = oko_vm_qsbr(vm);
     struct oko_prog *prog = load(vm, &spec);
-    CHECK(oko_vm_share_qsbr(vm, shared) == OKO_E_BUSY);
     uint8_t pkt = 0;
-    CHECK(run(prog, 1, &pkt, 1) == 1 && !oko_qsbr_is_online(shared, 1));
-    oko_qsbr_online(shared, 1);
-    uint64_t epoch = oko_qsbr_start(shared);
-    CHECK(run(prog, 1, &pkt, 1) == 1 && oko_qsbr_is_online(shared, 1));
-    CHECK(!oko_qsbr_passed(shared, epoch));
-    oko_qsbr_offline(shared, 1);
+    CHECK(run(prog, 1, &pkt, 1) == 1 && !oko_qsbr_is_online(qsbr, 1));
+    oko_qsbr_online(qsbr, 1);
+    uint64_t epoch = oko_qsbr_start(qsbr);
+    CHECK(run(prog, 1, &pkt, 1) == 1 && oko_qsbr_is_online(qsbr, 1));
+    CHECK(!oko_qsbr_passed(qsbr, epoch));
+    oko_qsbr_offline(qsbr, 1);
     oko_prog_unref(prog);
     oko_vm_free(vm);
-    oko_qsbr_free(shared);
 }
 
 /* ---------------------------------------------------------------- helpers */
