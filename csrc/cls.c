@@ -457,9 +457,7 @@ static bool agree(const struct oko_rule *rule, const struct oko_match *match)
 int oko_cls_each(const struct oko_cls *cls, const struct oko_match *match, uint64_t version,
                  int (*fn)(struct oko_rule *rule, void *ctx), void *ctx)
 {
-    /* fn may insert: walk what was there (gc.h keeps it), new rules are not in these slots or
-     * not in this order. */
-    struct oko_order *order = cls->order;
+    const struct oko_order *order = cls->order;
     for (uint32_t s = 0; s < order->n; s++) {
         struct oko_subtable *st = order->at[s].subtable;
         if (!covers(&match->mask, st))
@@ -468,9 +466,7 @@ int oko_cls_each(const struct oko_cls *cls, const struct oko_match *match, uint6
         for (uint64_t i = 0; i <= slots->mask; i++) {
             if (slots->slot[i] <= DEAD)
                 continue;
-            struct oko_rule *next;
-            for (struct oko_rule *rule = rule_of(slots->slot[i]); rule; rule = next) {
-                next = rule->next;
+            for (struct oko_rule *rule = rule_of(slots->slot[i]); rule; rule = rule->next) {
                 if (!agree(rule, match) || !oko_rule_visible(rule, version))
                     continue;
                 int rc = fn(rule, ctx);

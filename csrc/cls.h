@@ -83,9 +83,9 @@ void oko_cls_unlink(struct oko_cls *cls, struct oko_rule *rule);
  * for readers. */
 struct oko_rule *oko_cls_find(const struct oko_cls *cls, const struct oko_match *match,
                               uint32_t priority, uint32_t slot, uint64_t version);
-/* Calls fn for every rule visible at version whose match is at least as narrow as match; fn may
- * hide rules, and insert others that fn must be ready to see. Stops at a result other than 0 and
- * returns it. Writers only. */
+/* Calls fn for every rule visible at version whose match is at least as narrow as match, in no
+ * particular order; fn changes nothing. Stops at a result other than 0 and returns it. Writers
+ * only. */
 int oko_cls_each(const struct oko_cls *cls, const struct oko_match *match, uint64_t version,
                  int (*fn)(struct oko_rule *rule, void *ctx), void *ctx);
 /* Is there a visible rule of this priority that fits some packet that match fits? */

@@ -326,6 +326,34 @@ static int modify_one(struct oko_rule *old, void *ctx)
     return oko_commit_show(c, rule, &mask);
 }
 
+/* Flows found in the order of hash tables, to be taken in order of age: what happens must not
+ * depend on the hash. */
+struct found {
+    struct oko_rule **rules;
+    uint32_t n, cap;
+};
+
+static int find_one(struct oko_rule *rule, void *ctx)
+{
+    struct found *found = ctx;
+    if (found->n == found->cap) {
+        uint32_t cap = found->cap ? 2 * found->cap : 64;
+        struct oko_rule **rules = realloc(found->rules, cap * sizeof *rules);
+        if (!rules)
+            return OKO_E_NOMEM;
+        found->rules = rules;
+        found->cap = cap;
+    }
+    found->rules[found->n++] = rule;
+    return 0;
+}
+
+static int by_age(const void *a, const void *b)
+{
+    const struct oko_rule *x = *(struct oko_rule *const *)a, *y = *(struct oko_rule *const *)b;
+    return x->id < y->id ? -1 : x->id > y->id;
+}
+
 /* Applies fn to what the command covers in one table. */
 static int each_covered(struct covering *cover, const struct oko_match *match, uint32_t table,
                         int (*fn)(struct oko_rule *, void *))
@@ -334,8 +362,16 @@ static int each_covered(struct covering *cover, const struct oko_match *match, u
     struct oko_commit *c = cover->commit;
     const struct oko_cls *cls = &c->dp->tables[table];
     bool strict = mod->command == OKO_FLOW_MODIFY_STRICT || mod->command == OKO_FLOW_DELETE_STRICT;
-    if (!strict)
-        return oko_cls_each(cls, match, c->version, fn, cover);
+    if (!strict) {
+        struct found found = {0};
+        int rc = oko_cls_each(cls, match, c->version, find_one, &found);
+        if (found.n)
+            qsort(found.rules, found.n, sizeof found.rules[0], by_age);
+        for (uint32_t i = 0; !rc && i < found.n; i++)
+            rc = fn(found.rules[i], cover);
+        free(found.rules);
+        return rc;
+    }
     struct oko_rule *rule = oko_cls_find(cls, match, mod->spec.priority, cover->slot, c->version);
     return rule ? fn(rule, cover) : 0;
 }

@@ -237,10 +237,6 @@ static inline int kit_load_insns(struct oko_dp *dp, uint32_t number, const struc
     struct oko_error error;
     struct oko_load_opts opts = {0};
     int rc = oko_dp_prog_load(dp, number, &spec, &opts, keep, NULL, &error);
-    if (rc && strstr(error.reason, "no verifier")) { /* until there is one */
-        opts.flags = OKO_LOAD_CONFORMANCE;
-        rc = oko_dp_prog_load(dp, number, &spec, &opts, keep, NULL, &error);
-    }
     if (rc)
         fprintf(stderr, "program: %s\n", error.reason);
     return rc;
