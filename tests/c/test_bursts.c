@@ -80,15 +80,14 @@ static void random_actions(struct kit_ops *ops, uint32_t table, bool learns, uin
                                           .n_specs = 2,
                                           .flags = OKO_LEARN_SEND_FLOW_REM,
                                           .result = UINT32_MAX};
-                struct oko_learn_spec specs[2] = {{.dst = OKO_LEARN_MATCH,
-                                                   .n_bits = 16,
-                                                   .src_field = OKO_FIELD_UDP_SRC,
-                                                   .dst_field = OKO_FIELD_UDP_SRC},
-                                                  {.dst = OKO_LEARN_OUTPUT,
-                                                   .n_bits = 32,
-                                                   .src_field = OKO_FIELD_IN_PORT}};
-                uint8_t *payload = kit_op(ops, OKO_OP_LEARN, pick(seed, 3),
-                                          sizeof learn + sizeof specs);
+                struct oko_learn_spec specs[2] = {
+                    {.dst = OKO_LEARN_MATCH,
+                     .n_bits = 16,
+                     .src_field = OKO_FIELD_UDP_SRC,
+                     .dst_field = OKO_FIELD_UDP_SRC},
+                    {.dst = OKO_LEARN_OUTPUT, .n_bits = 32, .src_field = OKO_FIELD_IN_PORT}};
+                uint8_t *payload =
+                    kit_op(ops, OKO_OP_LEARN, pick(seed, 3), sizeof learn + sizeof specs);
                 memcpy(payload, &learn, sizeof learn);
                 memcpy(payload + sizeof learn, specs, sizeof specs);
             }

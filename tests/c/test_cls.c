@@ -138,8 +138,8 @@ static void check_lookups(const struct oko_cls *cls, uint64_t version)
 static void check_find(const struct oko_cls *cls, uint64_t version)
 {
     const struct naive *naive = &rules[pick(n_rules)];
-    struct oko_rule *found = oko_cls_find(cls, &naive->match, naive->rule->priority,
-                                          naive->rule->slot, version);
+    struct oko_rule *found =
+        oko_cls_find(cls, &naive->match, naive->rule->priority, naive->rule->slot, version);
     struct oko_rule *want = NULL;
     for (uint32_t i = 0; i < n_rules; i++) {
         struct oko_rule *rule = rules[i].rule;
@@ -173,8 +173,7 @@ static void check_covering(const struct oko_cls *cls, uint64_t version)
         bool narrow = true, agree = true;
         for (size_t b = 0; b < sizeof match.key; b++) {
             uint8_t m = ((uint8_t *)&match.mask)[b], rm = ((uint8_t *)&rules[i].match.mask)[b];
-            uint8_t difference =
-                ((uint8_t *)&match.key)[b] ^ ((uint8_t *)&rules[i].match.key)[b];
+            uint8_t difference = ((uint8_t *)&match.key)[b] ^ ((uint8_t *)&rules[i].match.key)[b];
             narrow &= !(m & ~rm) && !(difference & m);
             agree &= !(difference & m & rm);
         }
