@@ -401,7 +401,7 @@ static bool execute_op(struct oko_exec *x, const struct oko_op_head *op)
             return false;
         int rc = edit(x, op);
         grown(x, rc);
-        return decremented(x, rc, op);
+        return decremented(x, rc, op) && !x->stop;
     }
     switch (op->op) {
     case OKO_OP_METER:

@@ -24,7 +24,7 @@ uint16_t oko_sum(const uint8_t *p, uint32_t n)
 void oko_checksum_update(uint8_t *csum, uint16_t before, uint16_t after, bool udp)
 {
     uint16_t old = oko_be16(csum);
-    if (udp && old == 0)
+    if (before == after || (udp && old == 0))
         return;
     /* RFC 1624, equation 3: HC' = ~(~HC + ~m + m') */
     uint16_t sum = fold((uint64_t)(uint16_t)~old + (uint16_t)~before + after);

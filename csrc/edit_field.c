@@ -226,6 +226,13 @@ static void write_transport(struct oko_pkt *pkt, const struct oko_key *key, uint
         break;
     }
     write_covered(&cover, p, p + at, bytes, n);
+    if (key->ip_proto[0] == OKO_IP_PROTO_ICMP && is_ipv4(key) && !oko_be16(p + ICMP_CSUM)) {
+        /* The one message whose sum can be a plain zero is all zeroes, and then the checksum is
+         * 0xffff: the incremental update cannot tell this zero from the other (RFC 1624, 3). */
+        const uint8_t *ip = pkt->data + pkt->l3;
+        if (!oko_sum(p, pkt->l3 + (uint32_t)oko_be16(ip + 2) - pkt->l4))
+            oko_put_be16(p + ICMP_CSUM, 0xffff);
+    }
 }
 
 /* ---------------------------------------------------------------- the fields, by layer */

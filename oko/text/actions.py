@@ -31,6 +31,7 @@ from oko.model.fields import (
     PORT_ANY,
     PORT_CONTROLLER,
     PORT_IN_PORT,
+    PORT_LOCAL,
     PORT_NAMES,
     VLAN_PRESENT,
     VLAN_TCI,
@@ -197,7 +198,7 @@ class ActionParser:
 
     def _output(self, span: Span) -> act.Output:
         port = parse_port(span, self.ports)
-        if port == PORT_ANY:
+        if port in (0, PORT_ANY):
             span.fail(f"cannot output to {span}")
         return act.Output(port, act.MAX_LEN_ALL if port == PORT_CONTROLLER else 0)
 
@@ -222,7 +223,7 @@ class ActionParser:
         for item in items(span):
             if item.name == "port":
                 port = self._output(item.required("a port"))
-                if port.port in (PORT_CONTROLLER, PORT_IN_PORT + 1):
+                if port.port in PORT_NAMES and port.port not in (PORT_IN_PORT, PORT_LOCAL):
                     item.value.fail(f"cannot truncate to {item.value}")
             elif item.name == "max_len":
                 max_len = number(item.required("bytes"), 32, "max_len", 14)

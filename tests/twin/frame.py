@@ -276,10 +276,13 @@ def changed(data: bytearray, change: Callable[[], None]) -> None:
         checksum = be(data, at, 2)
         if kind == "udp" and checksum == 0:
             continue  # there is none
-        total = (checksum ^ 0xFFFF) + (old ^ 0xFFFF) + new
-        while total >> 16:
-            total = (total & 0xFFFF) + (total >> 16)
-        checksum = total ^ 0xFFFF
+        if checksum == old ^ 0xFFFF:  # it was right
+            checksum = new ^ 0xFFFF
+        else:
+            total = (checksum ^ 0xFFFF) + (old ^ 0xFFFF) + new
+            while total >> 16:
+                total = (total & 0xFFFF) + (total >> 16)
+            checksum = total ^ 0xFFFF
         if kind == "udp" and checksum == 0:
             checksum = 0xFFFF
         data[at : at + 2] = checksum.to_bytes(2, "big")

@@ -124,6 +124,8 @@ def match_known(rng: Random) -> Known:
         fd = field(name)
         known[fd] = (value_of(rng, fd), mask_of(rng, fd))
 
+    if chance(rng, 35):
+        return known
     if chance(rng, 75):
         eth_type, proto, choices = rng.choice(_PROTOCOLS)
         known[f.ETH_TYPE] = (eth_type, 0xFFFF)

@@ -58,6 +58,7 @@ SECOND = 10**9
 MAC_AGE = 300 * SECOND
 MAX_FRAME = 65535
 MAX_DEPTH, MAX_RESUBMITS = 64, 4096
+MAX_SET_FIELDS = 256  # set-fields and moves that an action set holds
 
 # Reasons for a drop, the first that applies (enum oko_drop).
 DROPS = (
@@ -130,6 +131,7 @@ class Packet:
     data: bytearray
     regs: dict[str, int]  # in_port, metadata, tun_id, pkt_mark, reg0..reg15
     queue: int = 0
+    room: int = 128  # bytes in front of the frame, for tags to come (OKO_HEADROOM)
     stack: list[tuple[int, int]] = field(default_factory=list)  # (value, bits)
     action_set: list[Action] = field(default_factory=list)
 
@@ -146,6 +148,7 @@ class Pass:
     sent: int = 0
     resubmits: int = 0
     last: Entry | None = None  # whose instructions are, or were last, executed
+    table: int = 0  # where the packet is, or was last
 
 
 class Switch:
@@ -157,6 +160,7 @@ class Switch:
         self.down: set[int] = set()
         self.entries: list[Entry] = []
         self.groups: dict[int, Group] = {}
+        self.group_counts: dict[int, list[int]] = {}  # packets: of the group, of each bucket
         self.meters: dict[int, MeterState] = {}
         self.macs: dict[tuple[int, int], tuple[int, int]] = {}  # (vlan, mac) -> (port, seen)
         self.programs: dict[int, Program] = {}
@@ -190,19 +194,22 @@ class Switch:
         if mod.command == ADD:
             self._add(flow)
             return
+        if mod.command not in (DELETE, DELETE_STRICT):
+            self._check_references(flow)
         chosen = [e for e in self.entries if self._covers(mod, e)]
         for entry in chosen:
             if mod.command in (DELETE, DELETE_STRICT):
                 self._remove(entry, "delete", self.clock or 0)
             else:
                 entry.flow = replace(entry.flow, instructions=flow.instructions)
-                entry.modified = self.clock  # timeouts start again, as in Open vSwitch
+                entry.modified = self.clock  # hard timeouts start again
                 if flow.flags & RESET_COUNTS:
                     entry.packets = entry.bytes = 0
 
     def _add(self, flow: Flow, learned: bool = False) -> Entry:
         if flow.filter_prog and flow.filter_prog not in self.programs:
             raise TwinError(f"program {flow.filter_prog} is not loaded")
+        self._check_references(flow)
         if flow.flags & CHECK_OVERLAP:
             for e in self.entries:
                 same = e.flow.table == flow.table and e.flow.priority == flow.priority
@@ -220,6 +227,13 @@ class Switch:
             self.seq += 1
         self.entries.append(entry)
         return entry
+
+    def _check_references(self, flow: Flow) -> None:
+        if flow.instructions.meter and flow.instructions.meter not in self.meters:
+            raise TwinError(f"no meter {flow.instructions.meter}")
+        for action in _all_actions(flow.instructions):
+            if isinstance(action, act.ToGroup) and action.group not in self.groups:
+                raise TwinError(f"no group {action.group}")
 
     def _covers(self, mod: FlowMod, entry: Entry) -> bool:
         """Is the flow one of those that a MODIFY or DELETE is about?"""
@@ -258,12 +272,14 @@ class Switch:
 
     def set_group(self, group: Group) -> None:
         self.groups[group.id] = group
+        self.group_counts[group.id] = [0] * (1 + len(group.buckets))
 
     def delete_group(self, number: int) -> None:
         """Also the flows that use it (OpenFlow 1.3.5, 6.7)."""
         gone = set(self.groups) if number == GROUP_ALL else {number}
         for each in gone:
             self.groups.pop(each, None)
+            self.group_counts.pop(each, None)
         for entry in list(self.entries):
             used = {
                 a.group for a in _all_actions(entry.flow.instructions) if isinstance(a, act.ToGroup)
@@ -365,7 +381,7 @@ class Switch:
             key["in_port"] = in_port
         while True:
             entry = self._lookup(run, key, table)
-            run.last = entry
+            run.last, run.table = entry, table
             if entry is None:
                 run.reasons.add("table-miss")
                 return
@@ -382,6 +398,9 @@ class Switch:
             if todo.clear:
                 packet.action_set = []
             packet.action_set = packet.action_set + list(todo.write)
+            if sum(map(_set_slots, packet.action_set)) > MAX_SET_FIELDS:
+                run.reasons.add("limit")
+                raise _Stop
             if todo.metadata is not None:
                 value, mask = todo.metadata
                 packet.regs["metadata"] = packet.regs["metadata"] & ~mask | value
@@ -401,13 +420,25 @@ class Switch:
     def _action(
         self, run: Pass, packet: Packet, action: Action, entry: Entry | None, depth: int
     ) -> None:
+        before = len(packet.data)
+        self._change(run, packet, action, entry, depth)
+        if not isinstance(action, act.Resubmit | act.Output | act.OutputReg):
+            packet.room -= len(packet.data) - before
+
+    def _change(
+        self, run: Pass, packet: Packet, action: Action, entry: Entry | None, depth: int
+    ) -> None:
         data = packet.data
+        if _growth(packet, action) > min(packet.room, MAX_FRAME - len(data)):
+            run.reasons.add("no-buffer")
+            raise _Stop
         if isinstance(action, act.Output | act.OutputTrunc):
             self._output(run, packet, action.port, action.max_len, entry, depth)
         elif isinstance(action, act.OutputReg):
             port = _read(self._key(packet), action.source)
-            max_len = action.max_len if port & 0xFFFF == 0xFFFD else 0
-            self._output(run, packet, _wide_port(port), max_len, entry, depth)
+            port = _wide_port(port)
+            max_len = action.max_len if port == PORT_CONTROLLER else 0
+            self._output(run, packet, port, max_len, entry, depth)
         elif isinstance(action, act.Controller):
             self._controller(run, packet, action.max_len, action.reason, action.id, entry)
         elif isinstance(action, act.ToGroup):
@@ -460,10 +491,7 @@ class Switch:
         elif isinstance(action, act.Learn):
             self._learn(run, packet, action)
         elif isinstance(action, act.Clone):
-            if depth + 1 > MAX_DEPTH:
-                run.reasons.add("limit")
-                raise _Stop
-            self._on_a_copy(run, packet, action.actions, entry, depth + 1)
+            self._on_a_copy(run, packet, action.actions, entry, depth)
         elif isinstance(action, act.Exit):
             raise _Exit
         elif isinstance(action, act.FinTimeout):
@@ -487,15 +515,19 @@ class Switch:
         self, run: Pass, packet: Packet, actions: Sequence[Action], entry: Entry | None, depth: int
     ) -> None:
         """Nothing of what happens to the copy is seen afterwards."""
+        if depth == MAX_DEPTH:
+            run.reasons.add("limit")
+            raise _Stop
         twin = copy.deepcopy(packet)
+        twin.room = Packet.room
         with suppress(_Exit, _EndList):
-            self._actions(run, twin, actions, entry, depth)
+            self._actions(run, twin, actions, entry, depth + 1)
 
     def _resubmit(
         self, run: Pass, packet: Packet, action: act.Resubmit, entry: Entry | None, depth: int
     ) -> None:
         run.resubmits += 1
-        if depth + 1 > MAX_DEPTH or run.resubmits > MAX_RESUBMITS:
+        if depth == MAX_DEPTH or run.resubmits > MAX_RESUBMITS:
             run.reasons.add("limit")
             raise _Stop
         table = action.table
@@ -503,26 +535,27 @@ class Switch:
             table = entry.flow.table if entry is not None else 0
         self._walk(run, packet, table, depth + 1, action.in_port)
         run.last = entry
+        run.table = entry.flow.table if entry is not None else run.table
 
     def _group(
         self, run: Pass, packet: Packet, number: int, entry: Entry | None, depth: int
     ) -> None:
         group = self.groups.get(number)
-        chosen: list[Bucket] = []
-        if group is not None and group.type == 0:
-            chosen = list(group.buckets)
-        elif group is not None and group.type == 1:
-            chosen = self._select(group, self._key(packet))
-        elif group is not None:
-            live = [b for b in group.buckets if group.type == 2 or self._live(b)]
-            chosen = live[:1]
-        if not chosen:
+        if group is None:
             run.reasons.add("group")
-        if depth + 1 > MAX_DEPTH:
-            run.reasons.add("limit")
-            raise _Stop
+            return
+        live = [b for b in group.buckets if group.type == 2 or self._live(b)]
+        if group.type == 0:
+            chosen = live
+        else:
+            chosen = self._select(live, self._key(packet)) if group.type == 1 else live[:1]
+            if not chosen:
+                run.reasons.add("group")
+        self.group_counts[number][0] += 1
         for bucket in chosen:
-            self._on_a_copy(run, packet, set_order(bucket.actions), entry, depth + 1)
+            at = next(i for i, b in enumerate(group.buckets) if b is bucket)
+            self.group_counts[number][1 + at] += 1
+            self._on_a_copy(run, packet, set_order(bucket.actions), entry, depth)
 
     def _live(self, bucket: Bucket, depth: int = 0) -> bool:
         if bucket.watch_port == PORT_ANY and bucket.watch_group == GROUP_ANY:
@@ -534,8 +567,8 @@ class Switch:
             return False
         return any(self._live(b, depth + 1) for b in watched.buckets)
 
-    def _select(self, group: Group, key: dict[str, int]) -> list[Bucket]:
-        live = [b for b in group.buckets if self._live(b)]
+    @staticmethod
+    def _select(live: list[Bucket], key: dict[str, int]) -> list[Bucket]:
         at = (select_hash(key) >> 32) * sum(b.weight for b in live) >> 32
         for bucket in live:
             if at < bucket.weight:
@@ -653,7 +686,7 @@ class Switch:
             self._send(run, packet, in_port, max_len)
         elif port in (PORT_ALL, PORT_FLOOD):
             skip = self.down | {in_port} | (self.no_flood if port == PORT_FLOOD else set())
-            self._send_all(run, packet, self.ports - skip, max_len)
+            self._send_all(run, packet, self.ports - skip)
         elif port == PORT_NORMAL:
             self._normal(run, packet)
         elif port == in_port:
@@ -661,9 +694,9 @@ class Switch:
         else:
             self._send(run, packet, port, max_len)
 
-    def _send_all(self, run: Pass, packet: Packet, ports: set[int], max_len: int) -> None:
+    def _send_all(self, run: Pass, packet: Packet, ports: set[int]) -> None:
         for number in sorted(ports):
-            self._send(run, packet, number, max_len)
+            self._send(run, packet, number)
         if not ports:
             run.reasons.add("port")
 
@@ -683,7 +716,7 @@ class Switch:
         flow = entry.flow if entry is not None else Flow()
         shown = {k: v for k, v in packet.regs.items() if v and k != "in_phy_port"}
         self.events.append(
-            ("packet-in", run.meta.rx_ns, run.seq, reason, number, flow.table, flow.cookie,
+            ("packet-in", run.meta.rx_ns, run.seq, reason, number, run.table, flow.cookie,
              tuple(sorted(shown.items())), bytes(packet.data[:max_len]),
              run.meta.wire_len + len(packet.data) - len(run.original))
         )  # fmt: skip
@@ -700,7 +733,7 @@ class Switch:
             self.macs[vlan, source] = (in_port, now)
         port, seen = self.macs.get((vlan, destination), (0, 0))
         if destination >> 40 & 1 or not port or now - seen >= MAC_AGE or port not in self.ports:
-            self._send_all(run, packet, self.ports - self.down - self.no_flood - {in_port}, 0)
+            self._send_all(run, packet, self.ports - self.down - self.no_flood - {in_port})
         elif port == in_port:
             run.reasons.add("normal")
         else:
@@ -719,6 +752,15 @@ _SET_LAST: tuple[tuple[type, ...], ...] = (
 )  # fmt: skip
 
 
+def _set_slots(action: Action) -> int:
+    """How many field changes of the datapath an action is made of."""
+    if isinstance(action, act.SetTransport):
+        return 3
+    if isinstance(action, act.Move) and action.source.field is VLAN_TCI:
+        return 1 + (action.source.ofs < 13 < action.source.ofs + action.source.n_bits)
+    return isinstance(action, _SET_FIELDS)
+
+
 def set_order(written: Sequence[Action]) -> list[Action]:
     """OpenFlow 1.3.5, 5.10: one of each kind (the last written), fields in the order written,
     and at the end a group, else an output, else a resubmit."""
@@ -733,6 +775,19 @@ def set_order(written: Sequence[Action]) -> list[Action]:
         if last(kinds):
             return result + last(kinds)
     return result
+
+
+def _growth(packet: Packet, action: Action) -> int:
+    """By how much an action makes the frame longer."""
+    if isinstance(action, act.PushVlan | act.PushMpls):
+        return 4 if len(packet.data) >= 14 else 0
+    if isinstance(action, act.PushPbb):
+        return 18 if len(packet.data) >= 14 else 0
+    if isinstance(action, act.SetField) and action.field is VLAN_TCI:
+        longer = copy.copy(packet.data)
+        fr.set_vlan_tci(longer, action.value, action.mask)
+        return len(longer) - len(packet.data)
+    return 0
 
 
 def _all_actions(instructions: Instructions) -> list[Action]:

@@ -1,0 +1,84 @@
+"""Random rules, programs and packets: the core does what the naive twin does.
+
+However it is set up: burst of 1 or 32, cache or none, interpreter, JIT or batch JIT. A failing
+script is shrunk and shown in words.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from twin.compare import CONFIGURATIONS, Step, check, script_of, shrink
+
+QUICK = 250
+
+
+def check_and_shrink(script: list[Step]) -> None:
+    """check(), with a short script in the message."""
+    try:
+        check(script)
+    except AssertionError:
+
+        def fails(steps: list[Step]) -> bool:
+            try:
+                check(steps)
+            except AssertionError:
+                return True
+            except Exception:  # no script that makes sense any more
+                return False
+            return False
+
+        check(shrink(script, fails))
+        raise
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_core_equals_twin(part: int) -> None:
+    """Everything together: programs, groups, meters, learning, timeouts, changes in between."""
+    for seed in range(part, QUICK, 4):
+        check_and_shrink(script_of(Random(seed)))
+
+
+@pytest.mark.parametrize("part", range(2))
+def test_without_programs(part: int) -> None:
+    """More of header matches and actions."""
+    for seed in range(10_000 + part, 10_000 + QUICK, 2):
+        check_and_shrink(script_of(Random(seed), programs=()))
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.randoms(use_true_random=False))
+def test_core_equals_twin_shrinking(rng: Random) -> None:
+    check(script_of(rng, n_flows=5, n_packets=9))
+
+
+def test_secret_does_not_show() -> None:
+    """The hash secret changes where things lie, never what comes out."""
+    secrets = {f"secret {s}": {"secret": s} for s in (1, 2**63, 12345)}
+    for seed in range(20):
+        check(script_of(Random(seed)), secrets)
+
+
+def test_calls_of_any_size() -> None:
+    """How many packets one call hands over is nobody's business."""
+    sizes = {f"{n} at a time": {"pieces": n} for n in (1, 3, 31, 33)}
+    for seed in range(20):
+        check(script_of(Random(seed)), sizes)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("part", range(20))
+def test_core_equals_twin_long(part: int) -> None:
+    for seed in range(100_000 + part, 104_000, 20):
+        n_flows = (5, 20, 60)[seed % 3]
+        check_and_shrink(script_of(Random(seed), n_flows=n_flows, n_packets=90, rounds=5))
+
+
+@pytest.mark.long
+@settings(max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.randoms(use_true_random=False))
+def test_core_equals_twin_shrinking_long(rng: Random) -> None:
+    check(script_of(rng), {k: CONFIGURATIONS[k] for k in list(CONFIGURATIONS)[:2]})
