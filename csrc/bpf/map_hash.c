@@ -168,42 +168,77 @@ void oko_hash_probe_init(const struct oko_map_hash *table, struct oko_hash_probe
 }
 
 /* Slots' keys do not change while a reader may look at them, so these are plain reads. */
-static inline bool key_equal(const struct oko_map_hash *table, const uint8_t *slot,
-                             const uint64_t *w)
+static inline bool key_equal(const uint8_t *slot, const uint64_t *w, uint32_t n_words)
 {
     const uint64_t *key = (const uint64_t *)slot;
     uint64_t differs = 0;
-    for (uint32_t i = 0; i < table->key_words; i++)
+    for (uint32_t i = 0; i < n_words; i++)
         differs |= key[i] ^ w[i];
     return differs == 0;
 }
 
-static struct oko_hash_at find_in_chain(const struct oko_map_hash *table, uint32_t link,
-                                        const struct oko_hash_probe *probe)
+static struct oko_hash_at find_in_chain(const struct oko_map_hash *table, uint32_t link, uint64_t h,
+                                        const uint64_t *w)
 {
     while (link != 0) {
         struct oko_hash_extra *extra = extra_at(table, link);
-        if (extra->tag == (uint16_t)oko_hash_tag(probe->h) &&
-            key_equal(table, (uint8_t *)(extra + 1), probe->w))
+        if (extra->tag == (uint16_t)oko_hash_tag(h) &&
+            key_equal((uint8_t *)(extra + 1), w, table->key_words))
             return (struct oko_hash_at){(uint8_t *)(extra + 1), n_windows(table) + link - 1};
         link = OKO_LOAD_ACQUIRE(&extra->next);
     }
     return (struct oko_hash_at){NULL, 0};
 }
 
+/* n_words is table->key_words, as a constant where the caller has one. */
+static inline __attribute__((always_inline)) struct oko_hash_at
+find(const struct oko_map_hash *table, uint64_t h, const uint64_t *w, uint32_t n_words)
+{
+    uint64_t index = oko_hash_index(table, h);
+    struct oko_hash_bucket *bucket = bucket_at(table, index);
+    uint64_t hits = oko_hash_hits(OKO_LOAD_ACQUIRE(&bucket->tags), oko_hash_tag(h));
+    for (; hits != 0; hits &= hits - 1) {
+        uint32_t lane = (uint32_t)__builtin_ctzll(hits) / 16;
+        uint8_t *slot = lane_slot(table, bucket, lane);
+        if (key_equal(slot, w, n_words))
+            return (struct oko_hash_at){slot, index * OKO_HASH_WINDOW + lane};
+    }
+    uint32_t chain = OKO_LOAD_ACQUIRE(&bucket->chain);
+    return chain == 0 ? (struct oko_hash_at){NULL, 0} : find_in_chain(table, chain, h, w);
+}
+
 struct oko_hash_at oko_hash_find(const struct oko_map_hash *table,
                                  const struct oko_hash_probe *probe)
 {
-    uint64_t index = oko_hash_index(table, probe->h);
-    struct oko_hash_bucket *bucket = bucket_at(table, index);
-    uint64_t tags = OKO_LOAD_ACQUIRE(&bucket->tags);
-    for (uint64_t hits = oko_hash_hits(tags, oko_hash_tag(probe->h)); hits != 0; hits &= hits - 1) {
-        uint32_t lane = (uint32_t)__builtin_ctzll(hits) / 16;
-        uint8_t *slot = lane_slot(table, bucket, lane);
-        if (key_equal(table, slot, probe->w))
-            return (struct oko_hash_at){slot, index * OKO_HASH_WINDOW + lane};
+    return find(table, probe->h, probe->w, table->key_words);
+}
+
+/* A key of so many words, a constant: no loops are left. */
+static inline __attribute__((always_inline)) struct oko_hash_at
+find_short(const struct oko_map_hash *table, const uint8_t *key, uint32_t n_words)
+{
+    uint64_t w[3];
+    uint32_t rest = table->map.spec.key_size - (n_words - 1) * 8;
+    for (uint32_t i = 0; i + 1 < n_words; i++)
+        w[i] = oko_shared_load64(key + i * 8);
+    w[n_words - 1] = oko_word_part(key + (n_words - 1) * 8, rest);
+    return find(table, oko_hash_words(&table->hash, w, n_words), w, n_words);
+}
+
+struct oko_hash_at oko_hash_lookup(const struct oko_map_hash *table, const void *key)
+{
+    struct oko_hash_probe probe;
+    switch (table->key_words) {
+    case 1:
+        return find_short(table, key, 1);
+    case 2:
+        return find_short(table, key, 2);
+    case 3:
+        return find_short(table, key, 3);
+    default:
+        oko_hash_probe_init(table, &probe, key);
+        return oko_hash_find(table, &probe);
     }
-    return find_in_chain(table, OKO_LOAD_ACQUIRE(&bucket->chain), probe);
 }
 
 /* ---------------------------------------------------------------- slots: take, retire */
@@ -348,9 +383,7 @@ void oko_hash_fill(struct oko_map_hash *table, struct oko_hash_at at, uint32_t w
 static void *hash_lookup(struct oko_map *map, const void *key, struct oko_env *env)
 {
     struct oko_map_hash *table = table_of(map);
-    struct oko_hash_probe probe;
-    oko_hash_probe_init(table, &probe, key);
-    struct oko_hash_at at = oko_hash_find(table, &probe);
+    struct oko_hash_at at = oko_hash_lookup(table, key);
     return at.slot != NULL ? oko_hash_value(table, at, env->worker) : NULL;
 }
 

@@ -134,6 +134,8 @@ void oko_hash_probe_init(const struct oko_map_hash *table, struct oko_hash_probe
                          const void *key);
 struct oko_hash_at oko_hash_find(const struct oko_map_hash *table,
                                  const struct oko_hash_probe *probe);
+/* Both in one, quick for keys of up to 24 bytes. */
+struct oko_hash_at oko_hash_lookup(const struct oko_map_hash *table, const void *key);
 /* An insert has three steps, under the lock and with room below max_entries: take a slot for the
  * absent key (the key is written, nobody sees it), fill its value, publish it. worker: who may
  * reuse, or OKO_POOL_NOBODY for the control side. NULL slot: none is reusable now. */

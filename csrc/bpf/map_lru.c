@@ -152,9 +152,7 @@ static uint32_t take_place(struct oko_map_hash *table, uint32_t worker)
 static void *lru_lookup(struct oko_map *map, const void *key, struct oko_env *env)
 {
     struct oko_map_hash *table = table_of(map);
-    struct oko_hash_probe probe;
-    oko_hash_probe_init(table, &probe, key);
-    struct oko_hash_at at = oko_hash_find(table, &probe);
+    struct oko_hash_at at = oko_hash_lookup(table, key);
     if (at.slot == NULL)
         return NULL;
     touch(table, at.slot);
