@@ -378,6 +378,14 @@ class Replayer:
                 self._replay.rewind([file.capture for file in self._files])
             self._finished = step is Step.DONE
 
+    def run_for(self, seconds: float) -> int:
+        """Goes on for about so many seconds of wall time, in this thread with one worker; returns
+        the number of packets handled so far. For benchmarks: collects no events, shows no
+        progress, and needs preload."""
+        self._replay.run(int(seconds * 1e9))
+        packets: int = self._replay.status.packets
+        return packets
+
     def _write_error(self, exc: CoreError) -> str:
         """Which file a failed write was about."""
         for writer, path in self._writers:

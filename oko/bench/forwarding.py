@@ -1,0 +1,112 @@
+"""Forwarding: preloaded captures through rule sets, one thread, nothing written.
+
+Frames are borrowed from the preloaded capture, not copied. Rules and captures are those of
+tools/gen_workloads.py; rates are CPU time of the forwarding thread per packet.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from contextlib import ExitStack
+from pathlib import Path
+
+from oko.bench.registry import Sample, Unavailable, benchmark
+from oko.bench.workloads import ROOT, workload
+from oko.bpf.asm import assemble
+from oko.bpf.spec import FuncSpec, ProgramSpec
+from oko.replayer import Replayer
+
+SLICE = 0.2  # seconds of one sample
+FLOWS = {"udp64_f1": 1, "udp64_f1k": 1_000, "udp64_f100k": 100_000, "udp64_f1m": 1_000_000}
+FLOWS |= {"imix_f1k": 1_000, "acl64_f1k": 1_000, "acl64_f100k": 100_000}
+RULES = {"forward": 1, "exact": 1_001, "acl": 1_001, "normal": 1}
+
+
+def replaying(
+    capture: str,
+    rules: str | list[str],
+    program: ProgramSpec | Path | None = None,
+    map_updates: list[str] | None = None,
+) -> Generator[Callable[[], Sample], None, None]:
+    """A benchmark body: the capture over and over through the rules."""
+    if isinstance(program, Path) and not program.exists():
+        raise Unavailable(f"no {program.name}: run from a source tree")
+    flows: list[str | Path] = [workload(rules)] if isinstance(rules, str) else [*rules]
+    with ExitStack() as stack:
+        replayer = stack.enter_context(
+            Replayer(
+                workload(f"{capture}.pcap"),
+                flows=flows,
+                programs={1: program} if program else {},
+                map_updates=map_updates or [],
+                preload=True,
+                duration=1e6,
+                dump_maps=False,
+            )
+        )
+        packets = 0
+        while packets == 0:  # loads the capture, learns the addresses, fills the cache
+            packets = replayer.run_for(SLICE)
+
+        def sample() -> Sample:
+            nonlocal packets
+            before = packets
+            start = time.thread_time()
+            packets = replayer.run_for(SLICE)
+            return Sample(packets - before, time.thread_time() - start)
+
+        yield sample
+
+
+def _register(rules: str, capture: str) -> None:
+    @benchmark(
+        f"forward/{rules}/{capture}",
+        "forwarding",
+        rules=RULES[rules],
+        flows=FLOWS[capture],
+        programs=0,
+    )
+    def body() -> Generator[Callable[[], Sample], None, None]:
+        yield from replaying(capture, f"{rules}.flows")
+
+
+for _rules, _captures in {
+    "forward": ("udp64_f1k", "udp64_f100k"),
+    "exact": ("udp64_f1k", "udp64_f100k", "imix_f1k"),
+    "acl": ("udp64_f1k", "udp64_f100k", "acl64_f1k", "acl64_f100k"),
+    "normal": ("udp64_f1k", "udp64_f100k"),
+}.items():
+    for _capture in _captures:
+        _register(_rules, _capture)
+
+
+# ---------------------------------------------------------------- with a filter on every packet
+
+TRIVIAL = ProgramSpec("trivial", assemble("mov %r0, 1\nexit"), (FuncSpec("entry", 0),))
+FILTERED = ["priority=10,filter_prog=1,actions=output:2", "priority=1,actions=output:2"]
+
+
+@benchmark("filter/none", "filter on every packet", flows=1_000, rules=2, programs=0)
+def _none() -> Generator[Callable[[], Sample], None, None]:
+    yield from replaying("udp64_f1k", ["priority=10,actions=output:2"])
+
+
+@benchmark("filter/trivial", "filter on every packet", flows=1_000, rules=2, programs=1)
+def _trivial() -> Generator[Callable[[], Sample], None, None]:
+    yield from replaying("udp64_f1k", FILTERED, TRIVIAL)
+
+
+def _register_example(name: str, flows: int) -> None:
+    capture = {count: capture for capture, count in FLOWS.items() if capture[:5] == "udp64"}[flows]
+
+    @benchmark(
+        f"filter/{name}/{capture}", "filter on every packet", flows=flows, rules=2, programs=1
+    )
+    def body() -> Generator[Callable[[], Sample], None, None]:
+        yield from replaying(capture, FILTERED, ROOT / "examples" / "bpf" / f"{name}.o")
+
+
+for _name in ("stateless_firewall", "rate_limiter", "heavy_hitter", "port_scan"):
+    for _flows in (1_000, 100_000):
+        _register_example(_name, _flows)

@@ -1,0 +1,46 @@
+"""The captures and rule sets that the benchmarks use: tools/gen_workloads.py's, made once.
+
+They lie in the folder that OKO_WORKLOADS names, by default `oko/workloads` in the user's cache
+folder. The same generator feeds the peers (tools/compare), so figures can be put side by side.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from oko.bench.registry import Unavailable
+
+ROOT = Path(__file__).resolve().parents[2]
+GENERATOR = ROOT / "tools" / "gen_workloads.py"
+
+
+def folder() -> Path:
+    """Where workloads are kept."""
+    named = os.environ.get("OKO_WORKLOADS")
+    if named:
+        return Path(named)
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "oko" / "workloads"
+
+
+def workload(name: str) -> Path:
+    """The file `name` of the suite (udp64_f1k.pcap, acl.flows, ..); made when it is missing.
+
+    Raises Unavailable where the generator is not at hand (an installed wheel without the source
+    tree)."""
+    path = folder() / name
+    if path.exists():
+        return path
+    if not GENERATOR.exists():
+        raise Unavailable(f"no {path}; tools/gen_workloads.py suite -o {path.parent} makes it")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    big = ["--big"] if "f1m" in name else []
+    subprocess.run(
+        [sys.executable, str(GENERATOR), "suite", "-o", str(path.parent), *big],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    return path

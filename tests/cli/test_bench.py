@@ -1,0 +1,75 @@
+"""oko-bench as a user runs it. Nothing is asserted about times."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from oko.bench import main
+from oko.bench.registry import REGISTRY, Sample, Unavailable, benchmark
+from oko.bench.run import run
+
+
+@pytest.fixture(autouse=True)
+def _workloads(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OKO_WORKLOADS", str(tmp_path_factory.getbasetemp() / "workloads"))
+
+
+def test_list_names_benchmarks(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--list", "forwarding"]) == 0
+    assert "forward/exact/udp64_f1k" in capsys.readouterr().out.splitlines()
+
+
+def test_json_lines_state_what_was_measured(tmp_path: Path) -> None:
+    out = tmp_path / "bench.jsonl"
+    assert main(["--rounds", "1", "--json", str(out), "forward/forward/udp64_f1k"]) == 0
+    head, record = [json.loads(line) for line in out.read_text().splitlines()]
+    assert head["machine"]["cores"] >= 1
+    assert record["name"] == "forward/forward/udp64_f1k"
+    assert (record["rules"], record["flows"], record["programs"]) == (1, 1000, 0)
+    assert record["ns_min"] <= record["ns_median"] <= record["ns_max"]
+
+
+def test_unknown_pattern_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["no-such-benchmark"]) == 2
+    assert "no benchmark matches" in capsys.readouterr().err
+
+
+def test_unwritable_output_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--rounds", "1", "--json", "/nonexistent/x", "forward/forward/udp64_f1k"]) == 1
+    assert capsys.readouterr().err.startswith("oko-bench: /nonexistent/x: ")
+
+
+def test_unavailable_is_left_out_with_its_reason() -> None:
+    @benchmark("test/unavailable", "test")
+    def body():  # type: ignore[no-untyped-def]
+        raise Unavailable("no such machine")
+        yield
+
+    try:
+        (result,) = run([REGISTRY["test/unavailable"]], 1)
+    finally:
+        del REGISTRY["test/unavailable"]
+    assert result.record()["left_out"] == "no such machine"
+
+
+def test_samples_are_interleaved_and_cleaned_up() -> None:
+    calls: list[str] = []
+    names = ("test/a", "test/b")
+    for name in names:
+
+        @benchmark(name, "test")
+        def body(name: str = name):  # type: ignore[no-untyped-def]
+            yield lambda: calls.append(name) or Sample(1, 1e-9)
+            calls.append(f"end {name}")
+
+    try:
+        results = run([REGISTRY[name] for name in names], 2)
+    finally:
+        for name in names:
+            del REGISTRY[name]
+    a, b = names
+    assert calls == [a, b, a, b, b, a, f"end {b}", f"end {a}"]
+    assert [result.median for result in results] == [1.0, 1.0]
