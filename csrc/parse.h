@@ -38,8 +38,8 @@ enum oko_layers {
     OKO_LAYER_L4 = 3    /* everything */
 };
 
-/* Fills key (packet fields; register-like fields are set to zero, in_port and tun_id from pkt) and
- * pkt's layer offsets. */
+/* Fills key (packet fields; register-like fields are set to zero, in_port, in_phy_port and tun_id
+ * from pkt) and pkt's layer offsets. */
 void oko_parse(struct oko_pkt *pkt, enum oko_layers layers, struct oko_key *key);
 /* Again after an action changed the frame's structure: packet fields only, registers, metadata,
  * in_port stay. */

@@ -325,32 +325,36 @@ def script_of(
     ]
     script += [group_of(rng, number, chosen) for number in reversed(chosen.groups)]
     script += [meter_of(rng, number) for number in chosen.meters]
+    packets = arrivals_of(rng, n_packets)
     flows: list[Flow] = []
     for _ in range(n_flows):
-        flow = flow_of(rng, chosen)
+        flow = flow_of(rng, chosen, packets)
         flows.append(flow)
         script.append(Change((FlowMod(flow),)))
-    start = 10**18
-    for _ in range(rounds):
-        arrivals = arrivals_of(rng, n_packets // rounds, start)
-        start = max(a.ns for a in arrivals)
-        script.append(Packets(tuple(arrivals)))
-        script.append(Change(tuple(mods_of(rng, flows, chosen))))
+    later = 0
+    for i in range(rounds):
+        part = packets[i * n_packets // rounds : (i + 1) * n_packets // rounds]
+        part = [replace(a, ns=a.ns + later) for a in part]
+        start = max(a.ns for a in part)
+        script.append(Packets(tuple(part)))
+        script.append(Change(tuple(mods_of(rng, flows, chosen, packets))))
         if chance(rng, 30):
-            start += rng.choice((10**9, 3 * 10**9, 10**10))
-            script.append(Tick(start))
+            later += rng.choice((10**9, 3 * 10**9, 10**10))
+            script.append(Tick(start + later))
         if chosen.programs and chance(rng, 20):
             script.append(Load(rng.choice(chosen.programs), rng.choice(PURE + STATEFUL)))
     return script
 
 
-def mods_of(rng: Random, flows: list[Flow], options: Options) -> list[FlowMod]:
+def mods_of(
+    rng: Random, flows: list[Flow], options: Options, packets: list[Arrival]
+) -> list[FlowMod]:
     """A transaction: adds, replaces, modifies, deletes; sometimes one that is refused."""
     mods = []
     for _ in range(rng.choice((0, 1, 1, 2, 5))):
         kind = rng.randrange(6)
         flow = rng.choice(flows)
-        fresh = flow_of(rng, options)
+        fresh = flow_of(rng, options, packets)
         if kind <= 1:
             if chance(rng, 10):
                 fresh = replace(fresh, flags=fresh.flags | CHECK_OVERLAP)

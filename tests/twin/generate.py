@@ -7,14 +7,18 @@ Everything draws from a random.Random: a seeded one in loops over many cases, on
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
+
+from oracle_frames import parse
 
 from oko.model import actions as act
 from oko.model import fields as f
 from oko.model.actions import Action, Subfield
 from oko.model.fields import Field, field
 from oko.model.flow import Bucket, DropBand, DscpBand, Flow, Group, Instructions, Match, Meter
+from oko.text.match import unmet
 from twin import frame as fr
 
 PORTS = (1, 2, 3, 4)
@@ -155,6 +159,25 @@ def match_known(rng: Random) -> Known:
     return known
 
 
+def match_of_packet(rng: Random, frame: bytes, in_port: int) -> Known:
+    """A match that this packet fits: some of its fields, some of their bits."""
+    found = parse(frame) | {"in_port": in_port}
+    key = {field(name): value for name, value in found.items()}
+    exact = {fd: (key.get(fd, 0), fd.all_ones) for fd in f.FIELDS}
+    known: Known = {}
+    for _ in range(rng.choice((1, 1, 2, 2, 3, 5))):
+        fd = rng.choice(f.FIELDS)
+        if fd.name.startswith("x") or unmet(fd, exact) is not None:
+            continue
+        for alternatives in fd.prereqs:
+            for name, value, mask in alternatives:
+                if exact[field(name)][0] & mask == value:
+                    known[field(name)] = (exact[field(name)][0], field(name).all_ones)
+        mask = mask_of(rng, fd)
+        known[fd] = (exact[fd][0] & mask, mask)
+    return known
+
+
 def actions_of(rng: Random, state: Known, options: Options, depth: int = 0) -> list[Action]:
     """A random action list for packets of which `state` is known; updates it."""
     has_ip = state.get(f.ETH_TYPE, (0, 0))[0] in (f.ETH_TYPE_IP, f.ETH_TYPE_IPV6)
@@ -205,7 +228,7 @@ def actions_of(rng: Random, state: Known, options: Options, depth: int = 0) -> l
         elif kind == "learn":
             result.append(learn_of(rng, state, options))
         elif kind == "resubmit":
-            table = rng.choice((act.TABLE_CURRENT, *range(options.tables)))
+            table = rng.choice((act.TABLE_CURRENT, *range(options.tables), options.tables - 1))
             port = f.PORT_IN_PORT if chance(rng, 80) else rng.choice(PORTS)
             if table != act.TABLE_CURRENT or port != f.PORT_IN_PORT:
                 result.append(act.Resubmit(port, table))
@@ -239,8 +262,6 @@ def _register(rng: Random, n_bits: int) -> Subfield:
 
 def settable(state: Known) -> list[Field]:
     """Packet fields that set_field may write, given what is known."""
-    from oko.text.match import unmet
-
     return [
         fd
         for fd in f.FIELDS
@@ -380,10 +401,14 @@ def _text_only(rng: Random) -> Action:
     ))  # fmt: skip
 
 
-def flow_of(rng: Random, options: Options) -> Flow:
-    """A random flow."""
-    known = match_known(rng)
-    table = rng.randrange(options.tables)
+def flow_of(rng: Random, options: Options, arrivals: Sequence[Arrival] = ()) -> Flow:
+    """A random flow, which often fits one of these packets."""
+    if arrivals and chance(rng, 70):
+        packet = rng.choice(arrivals)
+        known = match_of_packet(rng, packet.data, packet.in_port)
+    else:
+        known = match_known(rng)
+    table = 0 if chance(rng, 25) else rng.randrange(options.tables)
     meter = rng.choice(options.meters) if options.meters and chance(rng, 15) else 0
     match = Match.of(known)
     apply = tuple(actions_of(rng, known, options))
