@@ -187,6 +187,7 @@ static inline void step(struct drive *d)
     uint32_t worker = op / 16 % t->n_workers;
     struct oko_env *env = oko_vm_env(d->vm, worker);
     uint8_t key[OKO_MAX_KEY_SIZE], value[MAX_VALUE], got[3 * MAX_VALUE];
+    memset(key, 0xee, sizeof(key)); /* what follows a key is not part of it */
     make_key(&t->spec, take_byte(d) % N_KEYS, key);
     struct twin_entry *e = twin_exact(t, key);
     switch (op % 16) {

@@ -586,6 +586,10 @@ static void test_packet_guard(void)
     struct oko_prog_stats stats;
     oko_prog_stats(prog, &stats);
     CHECK(stats.runs == 256 && stats.faults == 256 - 9);
+    struct oko_prog_in tiny = {pkt, 1, &meta}; /* shorter than the access is wide */
+    uint64_t result;
+    pkt[0] = 0;
+    CHECK(oko_prog_run(prog, 0, OKO_RUN_INTERP, &tiny, &result, &error) == OKO_E_FAULT);
     /* In a batch a fault is no match and the others go on. */
     struct oko_prog_in batch[3] = {in, in, in};
     uint64_t matched, faulted;
