@@ -16,10 +16,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import select
 import sys
 import threading
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from ._binding_capture import Capture
@@ -45,6 +46,7 @@ class CaptureFile:
         """Bytes of the file, 0 when it is no plain file."""
         self._fd = -1
         self._pipe = -1
+        self._wake = (-1, -1)  # a pipe that ends the thread's waiting
         self._thread: threading.Thread | None = None
         self._position = 0
         try:
@@ -92,7 +94,7 @@ class CaptureFile:
                     f"compressed with {kind}, which is not read: only gzip and zstd are",
                     "decompress it first",
                 )
-        pieces = _pieces(self._fd, b"" if seekable else head, self._advance)
+        pieces = self._pieces(b"" if seekable else head)
         if head.startswith(_GZIP):
             self._decompress(_gunzip(pieces))
         elif head.startswith(_ZSTD):
@@ -101,10 +103,24 @@ class CaptureFile:
             self._decompress(pieces)
         self.capture = Capture(self._pipe if self._thread else self._fd)
 
-    def _advance(self, n: int) -> None:
-        self._position += n
+    def _pieces(self, head: bytes) -> Iterator[bytes]:
+        """head, then what the file has, until its end or _stop()."""
+        if head:
+            yield head
+        both = select.poll()
+        both.register(self._fd, select.POLLIN)
+        both.register(self._wake[0], select.POLLIN)
+        while True:
+            if any(fd == self._wake[0] for fd, _ in both.poll()):
+                return
+            piece = os.read(self._fd, CHUNK)
+            if not piece:
+                return
+            self._position += len(piece)
+            yield piece
 
     def _decompress(self, chunks: Iterator[bytes]) -> None:
+        self._wake = os.pipe()
         self._pipe, writer = os.pipe()
         with contextlib.suppress(OSError):  # over the system's limit: a smaller one will do
             fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, CHUNK)
@@ -128,12 +144,14 @@ class CaptureFile:
             os.close(writer)
 
     def _stop(self) -> str:
-        """Ends the thread; what it found wrong."""
-        if self._pipe >= 0:
-            os.close(self._pipe)
-            self._pipe = -1
+        """Ends the thread, wherever it waits; what it found wrong."""
         if self._thread is not None:
+            os.close(self._pipe)
+            os.write(self._wake[1], b"x")
             self._thread.join()
+            os.close(self._wake[0])
+            os.close(self._wake[1])
+            self._thread = None
         return self.damage
 
     def close(self) -> None:
@@ -158,15 +176,6 @@ def _read_up_to(fd: int, n: int) -> bytes:
     while len(data) < n and (more := os.read(fd, n - len(data))):
         data += more
     return data
-
-
-def _pieces(fd: int, head: bytes, advance: Callable[[int], None]) -> Iterator[bytes]:
-    """head, then what the file descriptor has."""
-    if head:
-        yield head
-    while piece := os.read(fd, CHUNK):
-        advance(len(piece))
-        yield piece
 
 
 def _gunzip(pieces: Iterator[bytes]) -> Iterator[bytes]:

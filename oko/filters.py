@@ -18,7 +18,6 @@ from typing import Any
 from . import _binding
 from ._binding import Engine, MapStats, Meta, ProgInfo
 from .bpf import toolchain, typed
-from .bpf.elf import read_object
 from .bpf.spec import MapSpec, ProgramSpec
 from .errors import MapError, OkoError
 
@@ -30,6 +29,8 @@ def read_program(source: ProgramSpec | bytes | str | Path, name: str = "") -> Pr
     if isinstance(source, ProgramSpec):
         return source
     if isinstance(source, bytes):
+        from .bpf.elf import read_object  # imports pyelftools, which takes a while
+
         return read_object(source, name)
     return toolchain.read_filter(source)
 

@@ -91,18 +91,7 @@ def as_json(result: ReplayResult, captures: Sequence[str]) -> dict[str, Any]:
             }
             for program in result.programs.values()
         ],
-        "maps": [
-            {
-                "program": found.program,
-                "id": found.id,
-                "name": found.name,
-                "type": found.spec.type_label,
-                "entries": [
-                    typed.entry_json(found.spec, key, value) for key, value in found.entries
-                ],
-            }
-            for found in result.maps
-        ],
+        "maps": [_map_json(found) for found in result.maps],
         "drops": result.drops,
         "events": [_event_json(event) for event in result.events],
         "events_lost": result.events_lost,
@@ -114,6 +103,22 @@ def as_json(result: ReplayResult, captures: Sequence[str]) -> dict[str, Any]:
         },
         "log": result.log,
     }
+
+
+def _map_json(found: MapResult) -> dict[str, Any]:
+    """entries only where they were asked for: a sketch has megabytes of them."""
+    shown: dict[str, Any] = {
+        "program": found.program,
+        "id": found.id,
+        "name": found.name,
+        "type": found.spec.type_label,
+        "n_entries": found.n_entries,
+    }
+    if found.entries is not None:
+        shown["entries"] = [
+            typed.entry_json(found.spec, key, value) for key, value in found.entries
+        ]
+    return shown
 
 
 def _event_json(event: Event) -> dict[str, Any]:
@@ -255,8 +260,9 @@ def summary(result: ReplayResult) -> Iterator[str]:
 def map_lines(maps: Iterable[MapResult]) -> Iterator[str]:
     """Contents of maps, an entry a line; of arrays, which are always full, what is not zero."""
     for found in maps:
-        spec = found.spec
-        entries = [entry for entry in found.entries if spec.type not in (1, 7) or any(entry[1])]
+        spec, entries = found.spec, found.entries or []
+        if spec.type in (1, 7):
+            entries = [entry for entry in entries if any(entry[1])]
         head = f"map {found.name} (program {found.program}, map {found.id}, {spec.type_label})"
         yield ""
         if spec.type in (2, 3):  # a sketch's counters mean nothing to a reader

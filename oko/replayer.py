@@ -85,12 +85,13 @@ class FlowResult:
 
 @dataclass(frozen=True)
 class MapResult:
-    """A map of a program with its contents at the end."""
+    """A map of a program at the end. entries: (key, value) sorted, None without dump_maps."""
 
     program: int
     id: int
     spec: MapSpec
-    entries: list[tuple[bytes, bytes]]
+    n_entries: int
+    entries: list[tuple[bytes, bytes]] | None
 
     @property
     def name(self) -> str:
@@ -444,7 +445,7 @@ class Replayer:
             ports={p.number: p for p in datapath.ports()},
             flows=sorted(self._flow_results(), key=lambda f: (f.table, -f.priority, f.id)),
             programs={p.number: p for p in datapath.programs()},
-            maps=list(self._map_results()) if self._dump_maps else [],
+            maps=list(self._map_results()),
             drops=dict(datapath.drops()),
             events=list(self._events),
             events_lost=self._events_dropped + datapath.events_lost(),
@@ -474,7 +475,10 @@ class Replayer:
     def _map_results(self) -> Iterator[MapResult]:
         for program in self.datapath.programs():
             for found in self.datapath.maps(program.number).values():
-                yield MapResult(program.number, found.number, found.spec, list(found.items()))
+                # A hash table has no order worth showing, so that two runs give the same.
+                entries = sorted(found.items()) if self._dump_maps else None
+                n_entries = found.stats.n_entries
+                yield MapResult(program.number, found.number, found.spec, n_entries, entries)
 
     def _errors(self) -> list[str]:
         """Captures that ended early, with the reason nearest to the cause."""

@@ -112,7 +112,7 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
         "burst": args.burst,
         "interpret": args.interpret,
         "guarded": args.guarded,
-        "dump_maps": args.dump_maps or args.json,
+        "dump_maps": args.dump_maps,
     }
 
 

@@ -22,7 +22,6 @@ from functools import lru_cache
 from pathlib import Path
 
 from ..errors import OkoError, ToolchainError
-from .elf import read_object
 from .spec import ProgramSpec
 
 CPUS = ("v1", "v2", "v3", "v4")
@@ -182,6 +181,8 @@ def read_filter(
 
     Raises OkoError: ElfError with the file's name in front, or ToolchainError.
     """
+    from .elf import read_object  # pyelftools takes 50 ms to import: only where there is an object
+
     path = Path(path)
     if path.suffix == ".c":
         data = compile_source(path, level=level, cpu=cpu, compiler=compiler)
