@@ -90,8 +90,10 @@ static void plan_frame(struct jit *j)
     }
 
     j->n_saved = 0;
+    /* A sub-function that ends the run does not come to its epilogue: the entry restores for it. */
+    uint32_t saves = entry && j->aborts_in_sub ? j->used : j->func->used;
     for (unsigned i = 0; i < 4; i++)
-        if (j->func->used & 1 << (6 + i))
+        if (saves & 1u << (6 + i))
             j->saved[j->n_saved++] = saved_regs[i];
     for (uint32_t i = 0; entry && i < next; i++)
         if (callee_saved(pool[i]))
