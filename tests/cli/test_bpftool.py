@@ -15,12 +15,8 @@ from pathlib import Path
 import dpkt
 import pytest
 
-from oko._binding import Vm
 from oko.bpf import toolchain
-from oko.bpf.asm import assemble
-from oko.bpf.spec import FuncSpec, ProgramSpec
 from oko.bpftool import main
-from oko.errors import LoadError
 
 ROOT = Path(__file__).resolve().parents[2]
 FILTERS = ROOT / "examples" / "bpf"
@@ -30,17 +26,6 @@ needs_compiler = pytest.mark.skipif(
     not toolchain.compilers(), reason="no compiler for BPF is installed"
 )
 
-
-def has_verifier() -> bool:
-    with Vm() as vm:
-        try:
-            vm.load(ProgramSpec("probe", assemble("mov %r0, 0\nexit"), (FuncSpec("entry", 0),)))
-        except LoadError as exc:
-            return exc.code != -7
-    return True
-
-
-needs_verifier = pytest.mark.skipif(not has_verifier(), reason="this build has no verifier yet")
 
 COUNTER = """
 #include "oko_bpf.h"
@@ -226,7 +211,6 @@ def test_maps(capsys: pytest.CaptureFixture[str]) -> None:
 # ---------------------------------------------------------------- verify
 
 
-@needs_verifier
 def test_verify_accepts(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("verify", FILTERS / "stateful_firewall.o") == 0
     text = capsys.readouterr().out
@@ -242,13 +226,11 @@ def test_verify_accepts(capsys: pytest.CaptureFixture[str]) -> None:
     assert loops["class"] == "pure" and loops["worst_case"] > 10000
 
 
-@needs_verifier
 def test_verify_refuses_too_costly_programs(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("verify", FILTERS / "stateful_firewall.o", "--max-insns", "10") == 1
     assert "refused" in capsys.readouterr().out
 
 
-@needs_verifier
 @needs_compiler
 def test_verify_explains_a_refusal(too_far: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The mistake of Oko's own examples: the length check is the wrong way round."""
@@ -273,7 +255,6 @@ def test_verify_explains_a_refusal(too_far: Path, capsys: pytest.CaptureFixture[
 # ---------------------------------------------------------------- run
 
 
-@needs_verifier
 @needs_compiler
 @pytest.mark.parametrize("option", [[], ["--interpret"], ["--profile"]])
 def test_run_counts_matches(
@@ -297,7 +278,6 @@ def test_run_counts_matches(
     assert first == f"{expected:,} of {len(types):,} packets match ({share:.1f} %)"
 
 
-@needs_verifier
 @needs_compiler
 def test_run_dumps_maps(counter: Path, capsys: pytest.CaptureFixture[str]) -> None:
     types = ethernet_types(TRACES / "ipv6.pcap")
@@ -319,7 +299,6 @@ def test_run_dumps_maps(counter: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert (report["packets"], report["matched"]) == (len(types), 0)
 
 
-@needs_verifier
 @needs_compiler
 def test_run_splits_a_capture(
     counter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -341,7 +320,6 @@ def test_run_splits_a_capture(
     assert len(parts[0]) + len(parts[1]) == len(packets)
 
 
-@needs_verifier
 @needs_compiler
 def test_run_profiles(counter: Path, capsys: pytest.CaptureFixture[str]) -> None:
     types = ethernet_types(TRACES / "dns.pcap")
@@ -359,7 +337,6 @@ def test_run_profiles(counter: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert min(update["count"] for update in updates) == len(set(types))
 
 
-@needs_verifier
 @needs_compiler
 def test_run_refuses_with_one_line_and_context(
     too_far: Path, capsys: pytest.CaptureFixture[str]
@@ -372,7 +349,6 @@ def test_run_refuses_with_one_line_and_context(
     assert lines[-1].startswith("hint: ")
 
 
-@needs_verifier
 @needs_compiler
 def test_run_guarded_counts_faults(too_far: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What could not be proved is checked: short frames are faults, no match, and no crash."""
@@ -383,14 +359,12 @@ def test_run_guarded_counts_faults(too_far: Path, capsys: pytest.CaptureFixture[
     assert report["faults"] == sum(len(frame) <= 33 for frame in frames)
 
 
-@needs_verifier
 def test_run_reads_compressed_captures(traces: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capture = traces / "mix.pcap.gz"
     assert run("run", FILTERS / "payload_match.o", capture, "--json") == 0
     assert json.loads(capsys.readouterr().out)["packets"] == 11925
 
 
-@needs_verifier
 def test_a_cut_capture_is_processed_as_far_as_it_goes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -404,7 +378,6 @@ def test_a_cut_capture_is_processed_as_far_as_it_goes(
     assert err.startswith(f"oko-bpf: {cut}: ") and err.count("\n") == 1
 
 
-@needs_verifier
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
 def test_a_full_disk_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["run", FILTERS / "payload_match.o", TRACES / "dns.pcap"]
@@ -412,7 +385,6 @@ def test_a_full_disk_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "oko-bpf: /dev/full: No space left on device\n"
 
 
-@needs_verifier
 @needs_compiler
 def test_watch_runs_again_on_save(counter: Path) -> None:
     process = subprocess.Popen(
@@ -490,7 +462,6 @@ def until(lines: Iterator[str], words: str) -> str:
         (["compile"], "which FILTER.c"),
     ],
 )
-@needs_verifier
 def test_errors_are_one_line(
     arguments: list[str],
     words: str,

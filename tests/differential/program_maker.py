@@ -78,8 +78,9 @@ class Program:
 class Maker:
     """Writes one program."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, unproved: bool) -> None:
         self.choose = Choices(data)
+        self.unproved = unproved
         self.lines: list[str] = []
         self.functions: list[list[str]] = []
         self.labels = 0
@@ -146,7 +147,7 @@ class Maker:
     # -- statements
 
     def statement(self, depth: int) -> None:
-        kinds = [self.alu, self.alu, self.unary, self.wide]
+        kinds = [self.alu, self.alu, self.unary, self.wide, self.legacy]
         if not self.in_function:
             kinds += [
                 self.stack_store,
@@ -164,7 +165,6 @@ class Maker:
                 self.hash,
                 self.clock,
                 self.call,
-                self.legacy,
                 self.spilled,
             ]
         if depth < 3:
@@ -215,6 +215,8 @@ class Maker:
         self.in_loop = True
         self.emit(f"mov %r8, {1 + self.choose.below(5)}", f"{again}:")
         self.block(depth)
+        if self.unproved and self.choose.below(3) == 0:
+            self.emit(f"and %r8, {self.number()}")  # may never reach 0
         self.emit("sub %r8, 1", f"jne %r8, 0, {again}")
         self.in_loop = False
 
@@ -232,17 +234,19 @@ class Maker:
 
     def packet_load(self) -> None:
         size, width = self.choose.of((*SIZES, ("sb", 1), ("sh", 2), ("sw", 4)))
-        if self.least >= width:
+        if self.unproved:
+            self.emit(f"ldx{size} {self.number()}, [%r6+{self.choose.below(80)}]")
+        elif self.least >= width:
             at = self.choose.below(self.least - width + 1)
             self.emit(f"ldx{size} {self.number()}, [%r6+{at}]")
 
     def packet_variable(self) -> None:
         size, width = self.choose.of(SIZES)
         mask = self.choose.of((31, 15, 7, 3))
-        if self.least < mask + width:
+        if self.least < mask + width and not self.unproved:
             return
         source, target = self.number(), self.number()
-        at = self.choose.below(self.least - mask - width + 1)
+        at = self.choose.below(60 if self.unproved else self.least - mask - width + 1)
         self.emit(f"mov %r1, {source}", f"and %r1, {mask}", "add %r1, %r6")
         self.emit(f"ldx{size} {target}, [%r1+{at}]")
 
@@ -425,6 +429,9 @@ def _size(lines: list[str]) -> int:
     return sum(2 if line.startswith("lddw") else 1 for line in plain)
 
 
-def make_program(data: bytes) -> Program:
-    """The program that data stands for."""
-    return Maker(data).program()
+def make_program(data: bytes, unproved: bool = False) -> Program:
+    """The program that data stands for.
+
+    unproved: some packet reads and loops lack their proof, as guarded loading allows.
+    """
+    return Maker(data, unproved).program()
