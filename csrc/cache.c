@@ -1,14 +1,217 @@
+/* Remembered lookups; see cache.h. */
 #include "cache.h"
 
-int oko_cache_new(uint64_t bytes, const struct oko_hash_key *hash, struct oko_cache **cache)
+#include "base/alloc.h"
+#include "base/bits.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
+enum {
+    WAYS = 8,        /* entries of a set */
+    WORDS = 14,      /* of an entry: key, then candidates */
+    WINDOW = 1024,   /* lookups after which the hit rate is judged */
+    MIN_HITS = 128,  /* below that many of a window it is not worth asking ... */
+    PROBE_EVERY = 8, /* ... but for one burst in so many */
+    MAX_BURST = 32
+};
+
+struct entry {
+    uint64_t version;
+    uint32_t layout; /* struct oko_layout's id, its low half: see fits() */
+    uint16_t n_words;
+    uint8_t n_cands;
+    uint8_t more;
+    uint64_t word[WORDS];
+};
+_Static_assert(sizeof(struct entry) == 128, "a 5-tuple with three candidates is the first line");
+
+struct set {
+    uint32_t tag[WAYS]; /* of the key's hash; 0 = free */
+};
+
+struct oko_cache {
+    struct set *sets;
+    struct entry *entries; /* [n_sets * WAYS] */
+    uint64_t n_sets, mask;
+    uint32_t turn;       /* whose entry goes when a set is full */
+    uint32_t asked, hit; /* in this window */
+    uint32_t skip;       /* bursts until the next that asks; 0 = every burst asks */
+    bool shy;            /* hardly anything hits */
+    /* of the last find, for put */
+    const struct oko_layout *layout;
+    uint64_t hash[MAX_BURST];
+    uint64_t words[MAX_BURST][OKO_KEY_WORDS];
+};
+
+int oko_cache_new(uint64_t bytes, struct oko_cache **out)
 {
-    (void)bytes;
-    (void)hash;
-    *cache = NULL;
+    struct oko_cache *cache = calloc(1, sizeof *cache);
+    if (!cache)
+        return OKO_E_NOMEM;
+    uint64_t per_set = sizeof(struct set) + WAYS * sizeof(struct entry);
+    cache->n_sets = 1;
+    while (2 * cache->n_sets * per_set <= bytes)
+        cache->n_sets *= 2;
+    cache->mask = cache->n_sets - 1;
+    cache->sets = oko_alloc(cache->n_sets * sizeof(struct set));
+    cache->entries = oko_alloc(cache->n_sets * WAYS * sizeof(struct entry));
+    if (!cache->sets || !cache->entries) {
+        oko_cache_free(cache);
+        return OKO_E_NOMEM;
+    }
+    *out = cache;
     return 0;
 }
 
 void oko_cache_free(struct oko_cache *cache)
 {
-    (void)cache;
+    if (!cache)
+        return;
+    oko_release(cache->sets, cache->n_sets * sizeof(struct set));
+    oko_release(cache->entries, cache->n_sets * WAYS * sizeof(struct entry));
+    free(cache);
+}
+
+bool oko_cache_wanted(struct oko_cache *cache)
+{
+    if (!cache->shy)
+        return true;
+    if (cache->skip) {
+        cache->skip--;
+        return false;
+    }
+    cache->skip = PROBE_EVERY - 1;
+    return true;
+}
+
+static void judge(struct oko_cache *cache, uint32_t asked, uint32_t hit)
+{
+    cache->asked += asked;
+    cache->hit += hit;
+    if (cache->asked < WINDOW)
+        return;
+    cache->shy = cache->hit < MIN_HITS * (cache->asked / WINDOW);
+    cache->asked = cache->hit = 0;
+}
+
+static uint32_t tag_of(uint64_t hash)
+{
+    return (uint32_t)(hash >> 32) | 1; /* the set comes from the low half */
+}
+
+/* Bit per way whose tag is this one. */
+static uint32_t ways_with(const struct set *set, uint32_t tag)
+{
+#ifdef __SSE2__
+    const __m128i *tags = (const __m128i *)(const void *)set->tag;
+    __m128i want = _mm_set1_epi32((int)tag);
+    __m128i low = _mm_cmpeq_epi32(_mm_load_si128(tags), want);
+    __m128i high = _mm_cmpeq_epi32(_mm_load_si128(tags + 1), want);
+    return (uint32_t)_mm_movemask_ps(_mm_castsi128_ps(low)) |
+           (uint32_t)_mm_movemask_ps(_mm_castsi128_ps(high)) << 4;
+#else
+    uint32_t ways = 0;
+    for (uint32_t i = 0; i < WAYS; i++)
+        ways |= (uint32_t)(set->tag[i] == tag) << i;
+    return ways;
+#endif
+}
+
+/* Layout ids are never reused within 2^32 changes of a layout, long before which an entry's version
+ * has fallen out of the change log. */
+static bool fits(const struct entry *entry, const struct oko_layout *layout, const uint64_t *words)
+{
+    if (entry->layout != (uint32_t)layout->id)
+        return false;
+    uint64_t difference = 0;
+    for (uint32_t i = 0; i < layout->n_words; i++)
+        difference |= entry->word[i] ^ words[i];
+    return difference == 0;
+}
+
+static void take(const struct entry *entry, struct oko_cands *cands)
+{
+    cands->n = entry->n_cands;
+    cands->more = entry->more;
+    for (uint32_t i = 0; i < entry->n_cands; i++)
+        cands->rule[i] = (const struct oko_rule *)(uintptr_t)entry->word[entry->n_words + i];
+}
+
+uint32_t oko_cache_find(struct oko_cache *cache, const struct oko_cls *cls, uint32_t table,
+                        const struct oko_log *log, uint64_t version, const struct oko_key *keys,
+                        uint32_t todo, struct oko_cands *cands, struct oko_cache_counts *counts)
+{
+    const struct oko_layout *layout = OKO_LOAD_ACQUIRE(&cls->layout);
+    struct entry *entry[MAX_BURST];
+    uint32_t left = todo, n = (uint32_t)__builtin_popcount(todo);
+    cache->layout = layout;
+    for (uint32_t rest = todo; rest; rest &= rest - 1) {
+        uint32_t i = (uint32_t)__builtin_ctz(rest);
+        const uint64_t *key = oko_key_words(&keys[i]);
+        for (uint32_t w = 0; w < layout->n_words; w++)
+            cache->words[i][w] = key[layout->word[w]] & layout->mask[w];
+        cache->hash[i] = oko_hash_words(cls->hash, cache->words[i], layout->n_words) ^
+                         layout->id * 0x9e3779b97f4a7c15u; /* tables share the cache */
+        __builtin_prefetch(&cache->sets[cache->hash[i] & cache->mask]);
+    }
+    for (uint32_t rest = todo; rest; rest &= rest - 1) {
+        uint32_t i = (uint32_t)__builtin_ctz(rest);
+        uint64_t set = cache->hash[i] & cache->mask;
+        uint32_t ways = ways_with(&cache->sets[set], tag_of(cache->hash[i]));
+        entry[i] = ways ? &cache->entries[set * WAYS + (uint32_t)__builtin_ctz(ways)] : NULL;
+        if (entry[i])
+            __builtin_prefetch(entry[i]);
+    }
+    for (uint32_t rest = todo; rest; rest &= rest - 1) {
+        uint32_t i = (uint32_t)__builtin_ctz(rest);
+        struct entry *e = entry[i];
+        if (!e || !fits(e, layout, cache->words[i]))
+            continue;
+        if (e->version != version) {
+            if (!oko_log_spares(log, e->version, version, table, &keys[i]))
+                continue;
+            e->version = version;
+            counts->restamped++;
+        }
+        take(e, &cands[i]);
+        left &= ~(1u << i);
+    }
+    uint32_t missed = (uint32_t)__builtin_popcount(left);
+    counts->hits += n - missed;
+    counts->misses += missed;
+    judge(cache, n, n - missed);
+    return left;
+}
+
+void oko_cache_put(struct oko_cache *cache, uint64_t version, uint32_t todo,
+                   const struct oko_cands *cands)
+{
+    const struct oko_layout *layout = cache->layout;
+    for (; todo; todo &= todo - 1) {
+        uint32_t i = (uint32_t)__builtin_ctz(todo);
+        if (layout->n_words + cands[i].n > WORDS)
+            continue;
+        uint64_t index = cache->hash[i] & cache->mask;
+        struct set *set = &cache->sets[index];
+        uint32_t tag = tag_of(cache->hash[i]);
+        uint32_t ways = ways_with(set, tag);
+        if (!ways)
+            ways = ways_with(set, 0);
+        uint32_t way = ways ? (uint32_t)__builtin_ctz(ways) : cache->turn++ % WAYS;
+        struct entry *entry = &cache->entries[index * WAYS + way];
+        set->tag[way] = tag;
+        entry->version = version;
+        entry->layout = (uint32_t)layout->id;
+        entry->n_words = (uint16_t)layout->n_words;
+        entry->n_cands = (uint8_t)cands[i].n;
+        entry->more = cands[i].more != 0;
+        memcpy(entry->word, cache->words[i], layout->n_words * sizeof entry->word[0]);
+        for (uint32_t c = 0; c < cands[i].n; c++)
+            entry->word[layout->n_words + c] = (uintptr_t)cands[i].rule[c];
+    }
 }

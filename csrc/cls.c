@@ -528,9 +528,14 @@ static uint64_t add_candidate(struct oko_cands *cands, const struct oko_rule *ru
     return !last->slot || cands->n == OKO_CANDS ? last->rank : UINT64_MAX;
 }
 
-static uint64_t collect(struct oko_cands *cands, const struct oko_rule *rule, uint64_t version,
-                        uint64_t after, uint64_t limit)
+static inline uint64_t collect(struct oko_cands *cands, const struct oko_rule *rule,
+                               uint64_t version, uint64_t after, uint64_t limit)
 {
+    if (cands->n == 0 && !rule->slot && rule->rank > after && oko_rule_visible(rule, version)) {
+        cands->n = 1; /* by far the most common: the only candidate so far, without filter */
+        cands->rule[0] = rule;
+        return rule->rank;
+    }
     for (; rule && rule->rank < limit; rule = next_of(rule)) {
         if (rule->rank <= after || !oko_rule_visible(rule, version))
             continue;
@@ -539,11 +544,12 @@ static uint64_t collect(struct oko_cands *cands, const struct oko_rule *rule, ui
     return limit;
 }
 
-static const struct oko_rule *head_of(const struct oko_slots *slots, uint64_t hash,
-                                      const uint64_t *words, uint32_t n)
+/* The best rule of a key, or NULL; from slot i on. */
+static inline const struct oko_rule *head_from(const struct oko_slots *slots, uint64_t i,
+                                               uint64_t hash, const uint64_t *words, uint32_t n)
 {
-    for (uint64_t i = hash & slots->mask;; i = (i + 1) & slots->mask) {
-        uint64_t slot = OKO_LOAD_ACQUIRE(&slots->slot[i]);
+    for (;; i++) {
+        uint64_t slot = OKO_LOAD_ACQUIRE(&slots->slot[i & slots->mask]);
         if (slot == 0)
             return NULL;
         if (!((slot ^ hash) & ~ADDRESS) && slot != DEAD) {
@@ -554,31 +560,123 @@ static const struct oko_rule *head_of(const struct oko_slots *slots, uint64_t ha
     }
 }
 
+static inline uint64_t gather(const struct oko_cls *cls, const struct oko_subtable *st,
+                              const struct oko_key *key, uint64_t *words, uint32_t n)
+{
+    const uint64_t *key_words = oko_key_words(key);
+    for (uint32_t i = 0; i < n; i++)
+        words[i] = key_words[st->word[i]] & st->mask[i];
+    return hash_words(cls, words, n);
+}
+
 void oko_cls_lookup(const struct oko_cls *cls, const struct oko_key *key, uint64_t version,
                     uint64_t after, struct oko_cands *cands)
 {
     const struct oko_order *order = OKO_LOAD_ACQUIRE(&cls->order);
-    const uint64_t *key_words = oko_key_words(key);
     uint64_t limit = UINT64_MAX;
     cands->n = cands->more = 0;
     for (uint32_t s = 0; s < order->n && order->at[s].min_rank <= limit; s++) {
         const struct oko_subtable *st = order->at[s].subtable;
         uint64_t words[OKO_KEY_WORDS];
-        for (uint32_t i = 0; i < st->n_words; i++)
-            words[i] = key_words[st->word[i]] & st->mask[i];
-        uint64_t hash = hash_words(cls, words, st->n_words);
+        uint64_t hash = gather(cls, st, key, words, st->n_words);
         const struct oko_rule *rule =
-            head_of(OKO_LOAD_ACQUIRE(&st->slots), hash, words, st->n_words);
+            head_from(OKO_LOAD_ACQUIRE(&st->slots), hash, hash, words, st->n_words);
         if (rule)
             limit = collect(cands, rule, version, after, limit);
     }
 }
 
+/* ---------------------------------------------------------------- lookups of a burst */
+
+enum { MAX_BURST = 32, MAX_QUICK_WORDS = 4 };
+
+/* One subtable's heads for the packets todo: head[i], NULL where nothing fits. In three passes, so
+ * that the processor works on all packets at once and memory answers meanwhile. Inlined for each
+ * small number of words. */
+static inline __attribute__((always_inline)) uint32_t
+probe(const struct oko_cls *cls, const struct oko_subtable *st, const struct oko_key *keys,
+      uint32_t todo, uint32_t n, const struct oko_rule **head)
+{
+    const struct oko_slots *slots = OKO_LOAD_ACQUIRE(&st->slots);
+    uint64_t words[MAX_BURST][MAX_QUICK_WORDS], hash[MAX_BURST];
+    bool far = slots->mask >= 4096; /* larger than the first-level cache */
+    uint32_t found = 0;
+    for (uint32_t rest = todo; rest; rest &= rest - 1) {
+        uint32_t i = (uint32_t)__builtin_ctz(rest);
+        hash[i] = gather(cls, st, &keys[i], words[i], n);
+        if (far)
+            __builtin_prefetch(&slots->slot[hash[i] & slots->mask]);
+    }
+    for (uint32_t rest = todo; rest; rest &= rest - 1) {
+        uint32_t i = (uint32_t)__builtin_ctz(rest);
+        uint64_t slot = OKO_LOAD_ACQUIRE(&slots->slot[hash[i] & slots->mask]);
+        if (slot == 0)
+            continue;
+        found |= 1u << i;
+        if (far)
+            __builtin_prefetch(&rule_of(slot)->rank);
+    }
+    for (uint32_t rest = found; rest; rest &= rest - 1) {
+        uint32_t i = (uint32_t)__builtin_ctz(rest);
+        head[i] = head_from(slots, hash[i], hash[i], words[i], n);
+        if (!head[i])
+            found &= ~(1u << i);
+    }
+    return found;
+}
+
+static uint32_t probe_any(const struct oko_cls *cls, const struct oko_subtable *st,
+                          const struct oko_key *keys, uint32_t todo, const struct oko_rule **head)
+{
+    switch (st->n_words) {
+    case 0:
+        return probe(cls, st, keys, todo, 0, head);
+    case 1:
+        return probe(cls, st, keys, todo, 1, head);
+    case 2:
+        return probe(cls, st, keys, todo, 2, head);
+    case 3:
+        return probe(cls, st, keys, todo, 3, head);
+    case 4:
+        return probe(cls, st, keys, todo, 4, head);
+    }
+    const struct oko_slots *slots = OKO_LOAD_ACQUIRE(&st->slots);
+    uint32_t found = 0;
+    for (uint32_t rest = todo; rest; rest &= rest - 1) {
+        uint32_t i = (uint32_t)__builtin_ctz(rest);
+        uint64_t words[OKO_KEY_WORDS];
+        uint64_t hash = gather(cls, st, &keys[i], words, st->n_words);
+        head[i] = head_from(slots, hash, hash, words, st->n_words);
+        found |= head[i] ? 1u << i : 0;
+    }
+    return found;
+}
+
 void oko_cls_lookup_burst(const struct oko_cls *cls, const struct oko_key *keys, uint32_t todo,
                           uint64_t version, struct oko_cands *cands)
 {
-    for (; todo; todo &= todo - 1) {
-        uint32_t i = (uint32_t)__builtin_ctz(todo);
-        oko_cls_lookup(cls, &keys[i], version, 0, &cands[i]);
+    const struct oko_order *order = OKO_LOAD_ACQUIRE(&cls->order);
+    const struct oko_rule *head[MAX_BURST];
+    uint64_t limit[MAX_BURST];
+    uint32_t bounded = 0; /* packets with a limit */
+    for (uint32_t rest = todo; rest; rest &= rest - 1) {
+        struct oko_cands *c = &cands[__builtin_ctz(rest)];
+        c->n = c->more = 0;
+    }
+    for (uint32_t s = 0; s < order->n; s++) {
+        for (uint32_t rest = todo & bounded; rest; rest &= rest - 1) {
+            uint32_t i = (uint32_t)__builtin_ctz(rest);
+            if (limit[i] < order->at[s].min_rank)
+                todo &= ~(1u << i);
+        }
+        if (!todo)
+            break;
+        uint32_t found = probe_any(cls, order->at[s].subtable, keys, todo, head);
+        for (; found; found &= found - 1) {
+            uint32_t i = (uint32_t)__builtin_ctz(found), bit = 1u << i;
+            uint64_t before = bounded & bit ? limit[i] : UINT64_MAX;
+            limit[i] = collect(&cands[i], head[i], version, 0, before);
+            bounded |= limit[i] != UINT64_MAX ? bit : 0;
+        }
     }
 }

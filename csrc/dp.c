@@ -32,7 +32,7 @@ static int set_defaults(struct oko_dp_opts *opts)
     if (!opts->event_bytes)
         opts->event_bytes = 4ull << 20;
     if (!opts->cache_bytes)
-        opts->cache_bytes = 16ull << 20;
+        opts->cache_bytes = 36ull << 20;
     while (!opts->secret)
         if (getrandom(&opts->secret, sizeof opts->secret, 0) != sizeof opts->secret)
             opts->secret = (uintptr_t)opts ^ 0x9e3779b97f4a7c15u; /* no entropy: still works */

@@ -1,15 +1,47 @@
-/* Finding candidates: through the cache where that pays, from the classifier otherwise. */
+/* Finding candidates: from the cache where that pays, from the classifier otherwise.
+ *
+ * A table with few masks is asked directly: a handful of probes cost no more than the cache, and
+ * need no memory per flow. */
 #include "pipeline.h"
+
+#include "cache.h"
+
+enum { FEW_MASKS = 4 };
+
+static bool asks_cache(struct oko_worker *w, const struct oko_cls *cls)
+{
+    return w->cache && oko_cls_n_subtables(cls) > FEW_MASKS && oko_cache_wanted(w->cache);
+}
+
+static void look_up(struct oko_worker *w, uint32_t table, const struct oko_key *keys, uint32_t todo,
+                    struct oko_cands *cands)
+{
+    const struct oko_cls *cls = &w->dp->tables[table];
+    uint64_t version = w->view->version;
+    if (!asks_cache(w, cls)) {
+        oko_count(&w->stats.direct, (uint32_t)__builtin_popcount(todo));
+        oko_cls_lookup_burst(cls, keys, todo, version, cands);
+        return;
+    }
+    struct oko_cache_counts counts = {0, 0, 0};
+    uint32_t left =
+        oko_cache_find(w->cache, cls, table, &w->dp->log, version, keys, todo, cands, &counts);
+    if (left) {
+        oko_cls_lookup_burst(cls, keys, left, version, cands);
+        oko_cache_put(w->cache, version, left, cands);
+    }
+    oko_count(&w->stats.cache_hits, counts.hits);
+    oko_count(&w->stats.cache_misses, counts.misses);
+    oko_count(&w->stats.cache_restamped, counts.restamped);
+}
 
 void oko_lookup(struct oko_worker *w, uint32_t table, const struct oko_key *key,
                 struct oko_cands *cands)
 {
-    oko_count(&w->stats.direct, 1);
-    oko_cls_lookup(&w->dp->tables[table], key, w->view->version, 0, cands);
+    look_up(w, table, key, 1, cands);
 }
 
 void oko_lookup_burst(struct oko_worker *w, uint32_t todo)
 {
-    oko_count(&w->stats.direct, (uint32_t)__builtin_popcount(todo));
-    oko_cls_lookup_burst(&w->dp->tables[0], w->keys, todo, w->view->version, w->cands);
+    look_up(w, 0, w->keys, todo, w->cands);
 }

@@ -54,7 +54,43 @@ static void send(struct oko_exec *x, struct oko_port *port)
     OKO_TRACE(w, OKO_TRACE_OUTPUT, x->depth, x->table, NULL, port->number, x->pkt->len);
 }
 
-/* The same, cut to max_len bytes (0: whole). */
+static bool forwards(const struct oko_port *port)
+{
+    return !(OKO_LOAD(&port->flags) & (OKO_PORT_DOWN | OKO_PORT_NO_FWD));
+}
+
+void oko_flush_out(struct oko_worker *w)
+{
+    if (!w->out_packets)
+        return;
+    struct oko_port_counters *counters = &w->out_port->counters[w->index];
+    oko_count(&counters->tx_packets, w->out_packets);
+    oko_count(&counters->tx_bytes, w->out_bytes);
+    w->out_packets = w->out_bytes = 0;
+}
+
+static void find_out_port(struct oko_worker *w, uint32_t number)
+{
+    oko_flush_out(w);
+    w->out_number = number;
+    w->out_port = oko_set_find(w->view->ports, number);
+    if (w->out_port && (!forwards(w->out_port) || (w->out_port->ops && w->out_port->ops->tx)))
+        w->out_port = NULL;
+}
+
+bool oko_forward(struct oko_worker *w, const struct oko_pkt *pkt, uint32_t number)
+{
+    if (number != w->out_number)
+        find_out_port(w, number);
+    struct oko_port *port = w->out_port;
+    if (!port || number == pkt->in_port)
+        return false;
+    w->out_packets++;
+    w->out_bytes += pkt->meta.wire_len;
+    return true;
+}
+
+/* As send(), cut to max_len bytes (0: whole). */
 static void send_cut(struct oko_exec *x, struct oko_port *port, uint32_t max_len)
 {
     struct oko_pkt *pkt = x->pkt;
@@ -68,11 +104,6 @@ static void send_cut(struct oko_exec *x, struct oko_port *port, uint32_t max_len
     send(x, port);
     pkt->len = len;
     pkt->meta.wire_len = wire_len;
-}
-
-static bool forwards(const struct oko_port *port)
-{
-    return !(OKO_LOAD(&port->flags) & (OKO_PORT_DOWN | OKO_PORT_NO_FWD));
 }
 
 static void send_to(struct oko_exec *x, uint32_t number, uint32_t max_len)

@@ -388,7 +388,7 @@ static void parse_frame(struct oko_pkt *pkt, enum oko_layers layers, struct oko_
 
 void oko_parse(struct oko_pkt *pkt, enum oko_layers layers, struct oko_key *key)
 {
-    memset(key, 0, sizeof *key);
+    oko_key_clear(key);
     oko_put_be32(key->in_port, pkt->in_port);
     oko_put_be32(key->in_phy_port, pkt->in_port); /* no port here stands on another one */
     oko_put_be64(key->tun_id, pkt->meta.tun_id);

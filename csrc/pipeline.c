@@ -16,21 +16,6 @@ void oko_flush_run(struct oko_worker *w)
     w->run_rule = NULL;
 }
 
-void oko_count_rule(struct oko_worker *w, const struct oko_rule *rule, const struct oko_pkt *pkt)
-{
-    if (rule == w->run_rule) {
-        w->run_packets++;
-        w->run_bytes += pkt->meta.wire_len;
-        w->run_ns = pkt->meta.rx_ns;
-        return;
-    }
-    oko_flush_run(w);
-    w->run_rule = rule;
-    w->run_packets = 1;
-    w->run_bytes = pkt->meta.wire_len;
-    w->run_ns = pkt->meta.rx_ns;
-}
-
 void oko_trace_step(struct oko_worker *w, uint32_t kind, uint32_t depth, uint32_t table,
                     const struct oko_rule *rule, uint64_t arg, uint64_t value)
 {
@@ -94,9 +79,8 @@ const struct oko_rule *oko_decide(struct oko_worker *w, uint32_t index, uint32_t
 
 /* ---------------------------------------------------------------- acting */
 
-static void drop(struct oko_worker *w, const struct oko_pkt *pkt, uint32_t reason)
+static void drop(struct oko_worker *w, uint32_t reason)
 {
-    (void)pkt;
     oko_count(&w->drops[reason], 1);
     OKO_TRACE(w, OKO_TRACE_DROP, 0, 0, NULL, reason, 0);
 }
@@ -104,7 +88,7 @@ static void drop(struct oko_worker *w, const struct oko_pkt *pkt, uint32_t reaso
 static void finish(struct oko_exec *x)
 {
     if (x->n_out == 0 || x->drop == OKO_DROP_LIMIT)
-        drop(x->worker, x->pkt, x->drop ? x->drop : OKO_DROP_ACTION);
+        drop(x->worker, x->drop ? x->drop : OKO_DROP_ACTION);
 }
 
 /* The long way: instructions, action set. */
@@ -112,6 +96,7 @@ static void execute(struct oko_worker *w, uint32_t index, const struct oko_rule 
 {
     struct oko_exec x = {
         .worker = w, .pkt = &w->pkts[index], .key = &w->keys[index], .index = index};
+    oko_begin_pass(x.pkt);
     oko_action_set_clear(&w->set);
     oko_execute(&x, rule);
     if (!x.stop)
@@ -120,27 +105,27 @@ static void execute(struct oko_worker *w, uint32_t index, const struct oko_rule 
     finish(&x);
 }
 
-/* A flow with one output to an ordinary port. */
-static void forward(struct oko_worker *w, uint32_t index, const struct oko_rule *rule)
-{
-    struct oko_exec x = {
-        .worker = w, .pkt = &w->pkts[index], .key = &w->keys[index], .index = index};
-    oko_count_rule(w, rule, x.pkt);
-    oko_output(&x, rule->out_port, 0);
-    finish(&x);
-}
-
 static void act_on(struct oko_worker *w, uint32_t index)
 {
-    struct oko_pkt *pkt = &w->pkts[index];
-    const struct oko_rule *rule = oko_decide(w, index, 0, &w->keys[index], &w->cands[index]);
+    const struct oko_pkt *pkt = &w->pkts[index];
+    struct oko_cands *cands = &w->cands[index];
+    const struct oko_rule *rule = cands->rule[0];
+    uint32_t kind;
+    if (__builtin_expect(cands->n == 1 && !rule->slot, 1) &&
+        !((kind = OKO_LOAD(&rule->kind)) & OKO_RULE_TIMED) && !w->trace)
+        w->decided++; /* nothing to decide */
+    else
+        rule = oko_decide(w, index, 0, &w->keys[index], cands);
     if (!rule) {
-        drop(w, pkt, OKO_DROP_MISS);
-    } else if (rule->kind & OKO_RULE_OUTPUT) {
-        forward(w, index, rule);
-    } else if (rule->kind & OKO_RULE_DROP) {
+        drop(w, OKO_DROP_MISS);
+        return;
+    }
+    kind = OKO_LOAD(&rule->kind);
+    if (kind & OKO_RULE_OUTPUT && !w->trace && oko_forward(w, pkt, rule->out_port)) {
         oko_count_rule(w, rule, pkt);
-        drop(w, pkt, OKO_DROP_ACTION);
+    } else if (kind & OKO_RULE_DROP) {
+        oko_count_rule(w, rule, pkt);
+        drop(w, OKO_DROP_ACTION);
     } else {
         execute(w, index, rule);
     }
@@ -177,7 +162,7 @@ static bool pass_time(struct oko_worker *w, uint64_t now_ns)
     return oko_expire(w->dp, w->index, now_ns);
 }
 
-uint32_t oko_act(struct oko_worker *w, uint32_t todo)
+static uint32_t act(struct oko_worker *w, uint32_t todo)
 {
     bool traced = OKO_LOAD(&w->dp->trace.state) == 1;
     for (; todo; todo &= todo - 1) {
@@ -197,4 +182,13 @@ uint32_t oko_act(struct oko_worker *w, uint32_t todo)
         }
     }
     return 0;
+}
+
+uint32_t oko_act(struct oko_worker *w, uint32_t todo)
+{
+    uint32_t left = act(w, todo);
+    oko_count(&w->tables[0].lookups, w->decided);
+    oko_count(&w->tables[0].matches, w->decided);
+    w->decided = 0;
+    return left;
 }

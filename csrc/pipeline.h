@@ -69,6 +69,11 @@ struct oko_worker {
     /* successive packets of one flow are counted together */
     const struct oko_rule *run_rule;
     uint64_t run_packets, run_bytes, run_ns;
+    uint64_t decided; /* packets of this act() with one candidate, without filter */
+    /* and copies that leave through one port */
+    uint32_t out_number;       /* the port last looked up, 0 = none */
+    struct oko_port *out_port; /* NULL: not one that only counts */
+    uint64_t out_packets, out_bytes;
 
     struct oko_action_set set;
     uint8_t stack[OKO_STACK][16]; /* big-endian numbers */
@@ -97,8 +102,24 @@ struct oko_exec {
     bool refresh;                /* changed a table in mid-packet: look at the new view next */
 };
 
+void oko_flush_run(struct oko_worker *w); /* pipeline.c */
+
 int oko_worker_new(struct oko_dp *dp, uint32_t index, struct oko_worker **worker);
 void oko_worker_free(struct oko_worker *worker);
+
+/* Counts a packet of a rule. */
+static inline void oko_count_rule(struct oko_worker *w, const struct oko_rule *rule,
+                                  const struct oko_pkt *pkt)
+{
+    if (rule != w->run_rule) {
+        oko_flush_run(w);
+        w->run_rule = rule;
+        w->run_packets = w->run_bytes = 0;
+    }
+    w->run_packets++;
+    w->run_bytes += pkt->meta.wire_len;
+    w->run_ns = pkt->meta.rx_ns;
+}
 
 /* lookup.c: candidates of the packets todo in table 0; of one packet in any table. */
 void oko_lookup_burst(struct oko_worker *w, uint32_t todo);
@@ -111,13 +132,21 @@ void oko_filter_ahead(struct oko_worker *w, uint32_t todo);
 bool oko_filter_ask(struct oko_worker *w, uint32_t index, uint32_t slot);
 void oko_filter_end(struct oko_worker *w); /* counts what the burst ran */
 
+/* The packet is about to be executed. */
+static inline void oko_begin_pass(struct oko_pkt *pkt)
+{
+    pkt->pass_data = pkt->data;
+    pkt->pass_len = pkt->len;
+    pkt->owned = false;
+    pkt->buffer = NULL;
+    pkt->queue = 0;
+}
+
 /* pipeline.c: handles packets todo until a table changes; returns those still to do. */
 uint32_t oko_act(struct oko_worker *w, uint32_t todo);
 /* The rule that a packet takes in a table, given its candidates; NULL: none. */
 const struct oko_rule *oko_decide(struct oko_worker *w, uint32_t index, uint32_t table,
                                   const struct oko_key *key, struct oko_cands *cands);
-void oko_flush_run(struct oko_worker *w);
-void oko_count_rule(struct oko_worker *w, const struct oko_rule *rule, const struct oko_pkt *pkt);
 /* Takes the newest view. */
 void oko_worker_look(struct oko_worker *w);
 
@@ -127,6 +156,10 @@ void oko_execute_set(struct oko_exec *x);
 
 /* output.c. max_len: bytes of a packet-in; other ports: cut to it, 0 = whole. */
 void oko_output(struct oko_exec *x, uint32_t port, uint32_t max_len);
+/* Counts a packet that leaves as it came through a port that only counts; false: it is not as
+ * simple as that, oko_output() is to do it. */
+bool oko_forward(struct oko_worker *w, const struct oko_pkt *pkt, uint32_t number);
+void oko_flush_out(struct oko_worker *w); /* counts what oko_forward() did */
 void oko_packet_in(struct oko_exec *x, uint32_t max_len, uint16_t reason, uint32_t controller);
 
 /* learn.c */

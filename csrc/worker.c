@@ -25,8 +25,7 @@ int oko_worker_new(struct oko_dp *dp, uint32_t index, struct oko_worker **out)
     w->memo = calloc(n_slots, sizeof *w->memo);
     w->touched = calloc(n_slots, sizeof *w->touched);
     if (!w->memo || !w->touched || oko_pool_new(MAX_BUFFERS, &w->pool) ||
-        (!(dp->opts.flags & OKO_DP_NO_CACHE) &&
-         oko_cache_new(dp->opts.cache_bytes, &dp->hash, &w->cache))) {
+        (!(dp->opts.flags & OKO_DP_NO_CACHE) && oko_cache_new(dp->opts.cache_bytes, &w->cache))) {
         oko_worker_free(w);
         return OKO_E_NOMEM;
     }
@@ -71,7 +70,24 @@ void oko_worker_look(struct oko_worker *w)
 
 /* ---------------------------------------------------------------- stages */
 
-/* Counts arrivals, sorts out what goes no further, fills in what the caller leaves to us. */
+/* Packets that arrived one after another at one port. */
+struct arrivals {
+    const struct oko_port *port; /* NULL: none of that number */
+    uint32_t number;
+    uint64_t packets, bytes;
+};
+
+static void flush_arrivals(struct oko_worker *w, struct arrivals *a)
+{
+    if (a->port) {
+        struct oko_port_counters *counters = &a->port->counters[w->index];
+        oko_count(&counters->rx_packets, a->packets);
+        oko_count(&counters->rx_bytes, a->bytes);
+    }
+    a->packets = a->bytes = 0;
+}
+
+/* Counts arrivals, sorts out what goes no further. */
 static void begin(struct oko_worker *w, struct oko_pkt *pkts, uint32_t n)
 {
     oko_qsbr_quiescent(w->dp->qsbr, w->index);
@@ -80,39 +96,41 @@ static void begin(struct oko_worker *w, struct oko_pkt *pkts, uint32_t n)
     w->pkts = pkts;
     w->n = n;
     w->todo = 0;
+    w->out_number = 0;
     if (__builtin_expect(!OKO_LOAD(&w->dp->born_ns), 0))
         oko_clock_start(w->dp, pkts[0].meta.rx_ns);
     OKO_STORE_RELEASE(&w->waits_ns, pkts[0].meta.rx_ns);
-    const struct oko_port *port = NULL;
-    uint32_t number = 0;
+    struct arrivals arrivals = {.number = pkts[0].in_port};
+    arrivals.port = oko_set_find(w->view->ports, arrivals.number);
     for (uint32_t i = 0; i < n; i++) {
-        struct oko_pkt *pkt = &pkts[i];
-        pkt->pass_data = pkt->data;
-        pkt->pass_len = pkt->len;
-        pkt->owned = false;
-        pkt->buffer = NULL;
-        pkt->queue = 0;
-        pkt->meta.len = pkt->len;
-        pkt->meta.in_port = pkt->in_port;
-        pkt->meta.reserved = 0;
-        w->in[i] = (struct oko_prog_in){pkt->data, pkt->len, &pkt->meta};
-        if (pkt->in_port != number || i == 0) {
-            number = pkt->in_port;
-            port = oko_set_find(w->view->ports, number);
+        const struct oko_pkt *pkt = &pkts[i];
+        if (pkt->in_port != arrivals.number) {
+            flush_arrivals(w, &arrivals);
+            arrivals.number = pkt->in_port;
+            arrivals.port = oko_set_find(w->view->ports, arrivals.number);
         }
-        if (port) {
-            oko_count(&port->counters[w->index].rx_packets, 1);
-            oko_count(&port->counters[w->index].rx_bytes, pkt->meta.wire_len);
-        }
-        if (pkt->len > OKO_FRAME_MAX)
+        arrivals.packets++;
+        arrivals.bytes += pkt->meta.wire_len;
+        if (__builtin_expect(pkt->len > OKO_FRAME_MAX, 0))
             oko_count(&w->drops[OKO_DROP_TOO_LONG], 1);
-        else if (port && OKO_LOAD(&port->flags) & OKO_PORT_NO_RECV)
+        else if (arrivals.port && OKO_LOAD(&arrivals.port->flags) & OKO_PORT_NO_RECV)
             oko_count(&w->drops[OKO_DROP_NO_RECV], 1);
         else
             w->todo |= 1u << i;
     }
+    flush_arrivals(w, &arrivals);
     oko_count(&w->stats.packets, n);
     oko_count(&w->stats.bursts, 1);
+}
+
+/* What programs get of a packet, whenever they run in this pass. */
+static void show_to_programs(struct oko_worker *w, uint32_t i)
+{
+    struct oko_pkt *pkt = &w->pkts[i];
+    pkt->meta.len = pkt->len;
+    pkt->meta.in_port = pkt->in_port;
+    pkt->meta.reserved = 0;
+    w->in[i] = (struct oko_prog_in){pkt->data, pkt->len, &pkt->meta};
 }
 
 static void parse(struct oko_worker *w)
@@ -122,6 +140,9 @@ static void parse(struct oko_worker *w)
         uint32_t i = (uint32_t)__builtin_ctz(rest);
         oko_parse(&w->pkts[i], layers, &w->keys[i]);
     }
+    if (w->view->flags & OKO_VIEW_PROGS)
+        for (uint32_t rest = w->todo; rest; rest &= rest - 1)
+            show_to_programs(w, (uint32_t)__builtin_ctz(rest));
 }
 
 /* The next packets to look up together: fewer after one has changed a table. */
@@ -136,6 +157,7 @@ static uint32_t first_of(uint32_t todo, uint32_t n)
 static void end(struct oko_worker *w)
 {
     oko_flush_run(w);
+    oko_flush_out(w);
     oko_filter_end(w);
     for (uint32_t i = 0; i < w->n_flush; i++)
         w->flush[i]->ops->flush(w->flush[i], w->index);
@@ -150,12 +172,13 @@ static void burst(struct oko_worker *w, struct oko_pkt *pkts, uint32_t n)
     for (uint32_t todo = w->todo; todo;) {
         uint32_t now = first_of(todo, w->ahead);
         enum oko_layers layers = w->view->layers;
+        uint32_t flags = w->view->flags;
         oko_lookup_burst(w, now);
         oko_filter_ahead(w, now);
         uint32_t left = oko_act(w, now);
         todo = (todo & ~now) | left;
         w->ahead = left ? 1 : 2 * w->ahead > OKO_BURST ? OKO_BURST : 2 * w->ahead;
-        if (w->view->layers > layers) {
+        if (w->view->layers > layers || (w->view->flags & ~flags) & OKO_VIEW_PROGS) {
             w->todo = todo; /* a flow that came meanwhile looks deeper */
             parse(w);
         }

@@ -417,11 +417,13 @@ static void test_trace(void)
     CHECK(oko_dp_trace_read(dp, steps, 64) == 0);
     kit_send(dp, 1, frame_a, 32, 1);
     uint32_t n = oko_dp_trace_read(dp, steps, 64);
-    CHECK(n == 5);
+    CHECK(n == 7);
     CHECK(steps[0].kind == OKO_TRACE_PACKET && steps[1].kind == OKO_TRACE_LOOKUP);
     CHECK(steps[2].kind == OKO_TRACE_FILTER && steps[2].arg == 4 && steps[2].value == 0);
     CHECK(steps[3].kind == OKO_TRACE_FLOW && steps[3].cookie == 2);
-    CHECK(steps[4].kind == OKO_TRACE_OUTPUT && steps[4].arg == 2);
+    CHECK(steps[4].kind == OKO_TRACE_OP && steps[4].arg == OKO_OP_APPLY);
+    CHECK(steps[5].kind == OKO_TRACE_OP && steps[5].arg == OKO_OP_OUTPUT && steps[5].value == 2);
+    CHECK(steps[6].kind == OKO_TRACE_OUTPUT && steps[6].arg == 2);
     oko_dp_free(dp);
 }
 
