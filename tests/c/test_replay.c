@@ -3,11 +3,10 @@
 #define _GNU_SOURCE
 #include "replay.c"
 
-#include "check.h"
+#include "capture_files.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 /* ---------------------------------------------------------------- the fake datapath */
@@ -93,33 +92,6 @@ int oko_dp_port_attach(struct oko_dp *dp, uint32_t number, const char *name,
     (void)name;
     dp->port = (struct oko_port){.ops = ops, .number = number, .ctx = ctx};
     return 0;
-}
-
-/* ---------------------------------------------------------------- captures in memory */
-
-struct packet {
-    uint64_t us;
-    uint32_t len, wire_len; /* 0 = len */
-};
-
-/* A pcap of packets whose bytes are their number, in a memory file. */
-static int make_capture(const struct packet *packets, uint32_t n, uint32_t cut)
-{
-    int fd = memfd_create("capture", 0);
-    static uint8_t frame[100000];
-    uint32_t header[6] = {0xa1b2c3d4, 2 | 4 << 16, 0, 0, 262144, 1};
-
-    CHECK(fd >= 0 && write(fd, header, 24) == 24);
-    for (uint32_t i = 0; i < n; i++) {
-        uint32_t wire_len = packets[i].wire_len ? packets[i].wire_len : packets[i].len;
-        uint32_t record[4] = {(uint32_t)(packets[i].us / 1000000),
-                              (uint32_t)(packets[i].us % 1000000), packets[i].len, wire_len};
-        memset(frame, (int)i, packets[i].len);
-        CHECK(write(fd, record, 16) == 16);
-        uint32_t len = i == n - 1 ? packets[i].len - cut : packets[i].len;
-        CHECK(write(fd, frame, len) == (ssize_t)len);
-    }
-    return fd;
 }
 
 enum { MAX_CAPTURES = 3 };
@@ -372,32 +344,6 @@ static void test_odd_captures(void)
 }
 
 /* ---------------------------------------------------------------- several workers */
-
-/* IPv4 UDP frames between a few hosts, in both directions. */
-static int make_conversations(uint32_t n)
-{
-    int fd = memfd_create("capture", 0);
-    uint32_t header[6] = {0xa1b2c3d4, 2 | 4 << 16, 0, 0, 262144, 1};
-    uint64_t seed = 1;
-
-    CHECK(fd >= 0 && write(fd, header, 24) == 24);
-    for (uint32_t i = 0; i < n; i++) {
-        uint8_t r[16 + 60] = {0}, *f = r + 16;
-        uint32_t record[4] = {i / 1000, i % 1000 * 1000, 60, 60};
-        memcpy(r, record, 16);
-        uint8_t host = (uint8_t)(next_random(&seed) % 20), way = (uint8_t)(next_random(&seed) & 1);
-        f[12] = 8;
-        f[14] = 0x45;
-        f[17] = 46;
-        f[23] = 17;
-        f[26] = f[30] = 10;
-        f[way ? 29 : 33] = host;
-        f[way ? 33 : 29] = (uint8_t)(host + 100);
-        f[59] = (uint8_t)i;
-        CHECK(write(fd, r, sizeof r) == sizeof r);
-    }
-    return fd;
-}
 
 static uint8_t *contents(int fd, size_t *size)
 {
