@@ -77,10 +77,10 @@ static void append(struct oko_txn *txn, struct change *change)
 static int check_flow(const struct oko_flow_mod *mod, struct oko_error *error)
 {
     const struct oko_flow_spec *spec = &mod->spec;
-    bool is_delete = mod->command == OKO_FLOW_DELETE || mod->command == OKO_FLOW_DELETE_STRICT;
     if (mod->command > OKO_FLOW_DELETE_STRICT)
         return oko_err(error, OKO_E_INVAL, "flow: there is no command %u", mod->command);
-    if (spec->table >= OKO_N_TABLES && !(is_delete && spec->table == ALL_TABLES))
+    bool all = mod->command != OKO_FLOW_ADD && !mod->or_add && spec->table == ALL_TABLES;
+    if (spec->table >= OKO_N_TABLES && !all)
         return oko_err(error, OKO_E_INVAL, "flow: table %u is not in 0..253", spec->table);
     if (spec->n_match > OKO_N_FIELDS)
         return oko_err(error, OKO_E_INVAL, "flow: %u fields to match, there are only %u",
@@ -117,7 +117,7 @@ int oko_txn_flow(struct oko_txn *txn, const struct oko_flow_mod *mod, struct oko
     rc = oko_match_from(&change->match, change->mod.spec.match, spec->n_match, error);
     if (!rc)
         rc = oko_ops_check(change->mod.spec.ops, ops_len, OKO_OPS_INSTRUCTIONS,
-                           is_delete ? 0 : spec->table, &change->facts, error);
+                           spec->table == ALL_TABLES ? 0 : spec->table, &change->facts, error);
     if (rc) {
         free(change);
         return rc;
@@ -262,6 +262,7 @@ struct covering {
     uint32_t slot; /* non-strict: 0 = any */
     uint32_t n;    /* covered so far */
     uint32_t reason;
+    struct oko_error *error;
 };
 
 static bool names_port(const struct oko_op_head *op, void *ctx)
@@ -298,6 +299,18 @@ static int delete_one(struct oko_rule *rule, void *ctx)
     return oko_commit_hide(cover->commit, rule, cover->reason, cover->commit->now_ns);
 }
 
+/* With all tables at once, a goto_table may be right for some and not for others. */
+static int check_goto(const struct oko_flow_spec *spec, uint32_t table, struct oko_error *error)
+{
+    for (uint32_t at = 0; at < spec->ops_len; at += oko_op(spec->ops + at)->len) {
+        const struct oko_op_head *op = oko_op(spec->ops + at);
+        if (op->op == OKO_OP_GOTO && op->arg <= table)
+            return oko_err(error, OKO_E_INVAL, "goto_table: %u is not above table %u", op->arg,
+                           table);
+    }
+    return 0;
+}
+
 static int modify_one(struct oko_rule *old, void *ctx)
 {
     struct covering *cover = ctx;
@@ -306,6 +319,9 @@ static int modify_one(struct oko_rule *old, void *ctx)
         return 0;
     cover->n++;
     const struct oko_flow_spec *spec = &cover->mod->spec;
+    int rc = check_goto(spec, old->table, cover->error);
+    if (rc)
+        return rc;
     struct oko_flow_stats *stats = old->stats;
     if (spec->flags & OKO_FLOW_RESET_COUNTS)
         stats = oko_flow_stats_new(c->dp->opts.n_workers);
@@ -391,8 +407,12 @@ int oko_commit_flow(struct oko_commit *c, const struct oko_flow_mod *mod,
     if (mod->command == OKO_FLOW_ADD)
         return add_flow(c, mod, match, facts, slot, learned, error);
 
-    struct covering cover = {
-        .commit = c, .mod = mod, .facts = facts, .slot = slot, .reason = OKO_REMOVED_DELETE};
+    struct covering cover = {.commit = c,
+                             .mod = mod,
+                             .facts = facts,
+                             .slot = slot,
+                             .reason = OKO_REMOVED_DELETE,
+                             .error = error};
     int rc = is_delete ? 0 : check_refs(c, spec, facts, error);
     uint32_t first = spec->table, last = spec->table;
     if (spec->table == ALL_TABLES) {
@@ -402,7 +422,7 @@ int oko_commit_flow(struct oko_commit *c, const struct oko_flow_mod *mod,
     for (uint32_t table = first; !rc && table <= last; table++) {
         rc = each_covered(&cover, match, table, is_delete ? delete_one : modify_one);
         if (rc)
-            return no_memory(error);
+            return rc == OKO_E_NOMEM ? no_memory(error) : rc;
     }
     if (rc || is_delete || cover.n || !mod->or_add)
         return rc;

@@ -217,6 +217,8 @@ class Core:
         counts = ffi.new("uint64_t[]", lib.OKO_N_DROPS)
         lib.oko_dp_drops(self.dp, counts)
         assert len(DROPS) + 1 == lib.OKO_N_DROPS
+        for i, name in enumerate(DROPS):
+            assert ffi.string(lib.oko_drop_name(i + 1)).decode() == name
         return Counter({name: counts[i + 1] for i, name in enumerate(DROPS) if counts[i + 1]})
 
     def stats(self) -> dict[str, int]:

@@ -9,6 +9,7 @@ Parsing itself is oracle_frames.parse(), which shares nothing with the core eith
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -236,10 +237,11 @@ def _covered(data: bytearray) -> list[tuple[int, str, int]]:
     if at is None:
         return result
     segment = bytearray(data[at : found.end])
+    tail = struct.pack("!HH", found.proto, len(segment))  # of the pseudo header
     if found.version == 4:
-        pseudo = data[ip + 12 : ip + 20]
+        pseudo = data[ip + 12 : ip + 20] + tail
     else:
-        pseudo = data[ip + 8 : ip + 24]
+        pseudo = data[ip + 8 : ip + 24] + tail
         if not found.routing_active:
             pseudo = pseudo + data[ip + 24 : ip + 40]
     if found.proto == TCP:

@@ -485,10 +485,11 @@ def meter_of(rng: Random, number: int) -> Meter:
 # ---------------------------------------------------------------- frames
 
 
-def _checksummed(pseudo: bytes, segment: bytearray, at: int) -> bytes:
-    """The segment with its checksum (RFC 1071) at this offset."""
+def _checksummed(pseudo: bytes, segment: bytearray, at: int, proto: int = 0) -> bytes:
+    """The segment with its checksum (RFC 1071) at this offset; pseudo: addresses, if summed."""
     segment[at : at + 2] = b"\0\0"
-    checksum = fr.ones_sum(pseudo + bytes(segment)) ^ 0xFFFF
+    tail = struct.pack("!HH", proto, len(segment)) if pseudo else b""
+    checksum = fr.ones_sum(pseudo + tail + bytes(segment)) ^ 0xFFFF
     segment[at : at + 2] = checksum.to_bytes(2, "big")
     return bytes(segment)
 
@@ -501,10 +502,10 @@ def _transport(rng: Random, proto: int, pseudo: bytes, payload: bytes) -> bytes:
         flags = rng.choice((0x02, 0x10, 0x12, 0x18, 0x11, 0x04))
         words = rng.choice((5, 5, 5, 6, 8))
         head = ports + struct.pack("!IIBBHHH", 1, 2, words << 4, flags, 512, 0, 0)
-        return _checksummed(pseudo, bytearray(head + bytes(words * 4 - 20) + payload), 16)
+        return _checksummed(pseudo, bytearray(head + bytes(words * 4 - 20) + payload), 16, 6)
     if proto == 17:
         head = ports + struct.pack("!HH", 8 + len(payload), 0)
-        segment = _checksummed(pseudo, bytearray(head + payload), 6)
+        segment = _checksummed(pseudo, bytearray(head + payload), 6, 17)
         return segment if chance(rng, 85) else segment[:6] + b"\0\0" + segment[8:]
     if proto == 132:
         segment = bytearray(ports + bytes(8) + payload)
@@ -518,7 +519,7 @@ def _transport(rng: Random, proto: int, pseudo: bytes, payload: bytes) -> bytes:
         if chance(rng, 80):
             body += bytes((1 if kind == 135 else 2, 1)) + rng.choice(MACS).to_bytes(6, "big")
     segment = bytearray(bytes((kind, code, 0, 0)) + body)
-    return _checksummed(pseudo if proto == 58 else b"", segment, 2)
+    return _checksummed(pseudo if proto == 58 else b"", segment, 2, proto)
 
 
 def ipv4_of(rng: Random, payload: bytes) -> bytes:

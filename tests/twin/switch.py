@@ -62,8 +62,8 @@ MAX_SET_FIELDS = 256  # set-fields and moves that an action set holds
 
 # Reasons for a drop, the first that applies (enum oko_drop).
 DROPS = (
-    "limit", "too-long", "no-recv", "meter", "invalid-ttl", "no-buffer", "group", "tx-failed",
-    "port", "in-port", "normal", "table-miss", "drop",
+    "resubmit-limit", "too-long", "port-no-recv", "meter", "invalid-ttl", "no-buffer", "no-group",
+    "port-tx-failed", "no-port", "output-to-in-port", "normal", "table-miss", "drop",
 )  # fmt: skip
 
 Program = Callable[["PassMeta", bytes], bool]
@@ -201,6 +201,9 @@ class Switch:
             if mod.command in (DELETE, DELETE_STRICT):
                 self._remove(entry, "delete", self.clock or 0)
             else:
+                goto = flow.instructions.goto
+                if goto is not None and goto <= entry.flow.table:
+                    raise TwinError("goto_table must lead on")
                 entry.flow = replace(entry.flow, instructions=flow.instructions)
                 entry.modified = self.clock  # hard timeouts start again
                 if flow.flags & RESET_COUNTS:
@@ -341,7 +344,7 @@ class Switch:
                     self._walk(run, packet, 0, 0)
                 with suppress(_Exit, _EndList):
                     self._actions(run, packet, set_order(packet.action_set), run.last, 0)
-        if not run.sent or "limit" in run.reasons:
+        if not run.sent or "resubmit-limit" in run.reasons:
             self.drops[next(reason for reason in DROPS if reason in run.reasons)] += 1
 
     def _key(self, packet: Packet) -> dict[str, int]:
@@ -399,7 +402,7 @@ class Switch:
                 packet.action_set = []
             packet.action_set = packet.action_set + list(todo.write)
             if sum(map(_set_slots, packet.action_set)) > MAX_SET_FIELDS:
-                run.reasons.add("limit")
+                run.reasons.add("resubmit-limit")
                 raise _Stop
             if todo.metadata is not None:
                 value, mask = todo.metadata
@@ -516,7 +519,7 @@ class Switch:
     ) -> None:
         """Nothing of what happens to the copy is seen afterwards."""
         if depth == MAX_DEPTH:
-            run.reasons.add("limit")
+            run.reasons.add("resubmit-limit")
             raise _Stop
         twin = copy.deepcopy(packet)
         twin.room = Packet.room
@@ -528,7 +531,7 @@ class Switch:
     ) -> None:
         run.resubmits += 1
         if depth == MAX_DEPTH or run.resubmits > MAX_RESUBMITS:
-            run.reasons.add("limit")
+            run.reasons.add("resubmit-limit")
             raise _Stop
         table = action.table
         if table == act.TABLE_CURRENT:
@@ -542,7 +545,7 @@ class Switch:
     ) -> None:
         group = self.groups.get(number)
         if group is None:
-            run.reasons.add("group")
+            run.reasons.add("no-group")
             return
         live = [b for b in group.buckets if group.type == 2 or self._live(b)]
         if group.type == 0:
@@ -550,7 +553,7 @@ class Switch:
         else:
             chosen = self._select(live, self._key(packet)) if group.type == 1 else live[:1]
             if not chosen:
-                run.reasons.add("group")
+                run.reasons.add("no-group")
         self.group_counts[number][0] += 1
         for bucket in chosen:
             at = next(i for i, b in enumerate(group.buckets) if b is bucket)
@@ -690,7 +693,7 @@ class Switch:
         elif port == PORT_NORMAL:
             self._normal(run, packet)
         elif port == in_port:
-            run.reasons.add("in-port")
+            run.reasons.add("output-to-in-port")
         else:
             self._send(run, packet, port, max_len)
 
@@ -698,11 +701,11 @@ class Switch:
         for number in sorted(ports):
             self._send(run, packet, number)
         if not ports:
-            run.reasons.add("port")
+            run.reasons.add("no-port")
 
     def _send(self, run: Pass, packet: Packet, port: int, max_len: int = 0) -> None:
         if port not in self.ports or port in self.down:
-            run.reasons.add("port")
+            run.reasons.add("no-port")
             return
         run.sent += 1
         data = bytes(packet.data)
