@@ -50,6 +50,7 @@ int oko_walk_charge(struct oko_walk *w, uint64_t work)
     w->work += work;
     if (w->work <= w->budget)
         return 0;
+    w->exhausted = true;
     return oko_refuse(w, "split the program, or simplify its loops and branches",
                       "the program is too complex: verifying it takes more than %" PRIu64
                       " units of work",

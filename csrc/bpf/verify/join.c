@@ -174,6 +174,20 @@ static bool substitute(const struct oko_joiner *j, const struct oko_state *old,
     return true;
 }
 
+/* Divides a form by a number; false if there is a remainder. */
+static bool divide(struct oko_form *form, int64_t by)
+{
+    if (form->c % by != 0)
+        return false;
+    form->c /= by;
+    for (uint32_t i = 0; i < form->n; i++) {
+        if (form->coeff[i] % by != 0)
+            return false;
+        form->coeff[i] /= by;
+    }
+    return true;
+}
+
 /* One pass over the pairs: those whose old form has a single id without image give it one. */
 static bool match_pairs(struct oko_joiner *j, const struct oko_state *old, bool *progress)
 {
@@ -190,12 +204,12 @@ static bool match_pairs(struct oko_joiner *j, const struct oko_state *old, bool 
             if (!oko_form_equal(&part, &pair->b))
                 return false;
             pair->done = true;
-        } else if (open == 1 && (pair->a.coeff[k] == 1 || pair->a.coeff[k] == -1)) {
+        } else if (open == 1) {
             /* b = part + coeff * id */
-            struct oko_form image, zero = oko_form_const(0);
+            struct oko_form image;
             uint32_t at = index_of(old, pair->a.id[k]);
             if (at == UINT32_MAX || !oko_form_add(&image, &pair->b, -1, &part) ||
-                !oko_form_add(&image, &zero, pair->a.coeff[k], &image))
+                !divide(&image, pair->a.coeff[k]))
                 return false;
             j->image[at] = image;
             j->has_image[at] = true;
@@ -233,6 +247,14 @@ static bool match(struct oko_joiner *j, const struct oko_state *old, const struc
     }
 }
 
+static bool is_constrained(const struct oko_rel *rel, uint32_t id)
+{
+    for (uint32_t k = 0; k < rel->n_cons; k++)
+        if (oko_form_coeff(&rel->con[k], id) != 0)
+            return true;
+    return false;
+}
+
 static bool relation_within(struct oko_joiner *j, const struct oko_state *old,
                             struct oko_state *fresh)
 {
@@ -241,6 +263,9 @@ static bool relation_within(struct oko_joiner *j, const struct oko_state *old,
         const struct oko_form *image = &j->image[i];
         if (!j->has_image[i]) /* nothing depends on it */
             continue;
+        if (bound->lo == INT64_MIN && bound->hi == INT64_MAX &&
+            !is_constrained(&old->rel, bound->id))
+            continue; /* its image modulo 2^64 will do */
         for (int depth = 0;; depth++) {
             if (oko_rel_lower(&fresh->rel, image, depth) >= bound->lo &&
                 oko_rel_upper(&fresh->rel, image, depth) <= bound->hi)
@@ -288,11 +313,14 @@ bool oko_state_within(struct oko_joiner *j, const struct oko_state *old, struct 
 
 /* ---------------------------------------------------------------- widening */
 
+/* The thresholds beyond x: the program's and the ends of common widths, or only the latter. */
 static int64_t below(const struct oko_joiner *j, enum oko_join_mode mode, int64_t x)
 {
     for (uint32_t i = j->n_thresholds; mode == OKO_WIDEN && i-- > 0;)
         if (j->threshold[i] <= x)
             return j->threshold[i];
+    if (mode == OKO_WIDEN_MORE && x >= INT32_MIN)
+        return x >= 1 ? 1 : x == 0 ? 0 : INT32_MIN;
     return INT64_MIN;
 }
 
@@ -301,30 +329,33 @@ static int64_t above(const struct oko_joiner *j, enum oko_join_mode mode, int64_
     for (uint32_t i = 0; mode == OKO_WIDEN && i < j->n_thresholds; i++)
         if (j->threshold[i] >= x)
             return j->threshold[i];
+    if (mode == OKO_WIDEN_MORE && x <= UINT32_MAX)
+        return x <= OKO_MAX_PKT ? OKO_MAX_PKT : UINT32_MAX;
     return INT64_MAX;
 }
 
+/* Each description is at least as wide as the old one: a join may have sharpened it. */
 static struct oko_range widen_range(const struct oko_joiner *j, enum oko_join_mode mode, unsigned w,
                                     const struct oko_range *old, struct oko_range joined)
 {
-    struct oko_range all = oko_range_all(w), r = joined;
-    if (r.umin < old->umin) {
-        int64_t limit = r.umin > INT64_MAX ? 0 : below(j, mode, (int64_t)r.umin);
+    struct oko_range all = oko_range_all(w), r = *old;
+    if (joined.umin < old->umin) {
+        int64_t limit = joined.umin > INT64_MAX ? 0 : below(j, mode, (int64_t)joined.umin);
         r.umin = limit < 0 ? 0 : (uint64_t)limit;
     }
-    if (r.umax > old->umax) {
-        int64_t limit = r.umax > INT64_MAX ? INT64_MAX : above(j, mode, (int64_t)r.umax);
+    if (joined.umax > old->umax) {
+        int64_t limit = joined.umax > INT64_MAX ? INT64_MAX : above(j, mode, (int64_t)joined.umax);
         r.umax = limit == INT64_MAX || (uint64_t)limit > all.umax ? all.umax : (uint64_t)limit;
     }
-    if (r.smin < old->smin) {
-        int64_t limit = below(j, mode, r.smin);
+    if (joined.smin < old->smin) {
+        int64_t limit = below(j, mode, joined.smin);
         r.smin = limit < all.smin ? all.smin : limit;
     }
-    if (r.smax > old->smax) {
-        int64_t limit = above(j, mode, r.smax);
+    if (joined.smax > old->smax) {
+        int64_t limit = above(j, mode, joined.smax);
         r.smax = limit > all.smax ? all.smax : limit;
     }
-    uint64_t grown = r.mask & ~old->mask;
+    uint64_t grown = (joined.mask | (joined.value ^ old->value)) & ~old->mask;
     if (grown != 0) { /* all bits from the lowest that became unknown: only alignment remains */
         r.mask |= all.mask & ~((grown & -grown) - 1);
         r.value &= ~r.mask;
@@ -417,6 +448,24 @@ static bool is_integer(struct oko_state *st, const struct oko_form *f)
     return oko_rel_lower(&st->rel, f, 1) >= INT64_MIN && oko_rel_upper(&st->rel, f, 1) <= INT64_MAX;
 }
 
+/* Writes a as rest + stride * count, where rest has the coefficients that stride does not divide: a
+ * location that moves in steps keeps its alignment. False for steps of one. */
+static bool by_stride(const struct oko_form *a, int64_t stride, struct oko_form *count,
+                      struct oko_form *rest)
+{
+    if (stride >= -1 && stride <= 1)
+        return false;
+    *count = *rest = oko_form_const(0);
+    for (uint32_t i = 0; i < a->n; i++) {
+        struct oko_form *part = a->coeff[i] % stride == 0 ? count : rest;
+        part->id[part->n] = a->id[i];
+        part->coeff[part->n++] = part == count ? a->coeff[i] / stride : a->coeff[i];
+    }
+    count->c = a->c / stride;
+    rest->c = a->c % stride;
+    return true;
+}
+
 /* The form of a location that has form a in the old state and b in the new one. */
 static struct oko_form join_form(struct join *join, const struct oko_form *a,
                                  const struct oko_form *b, const struct oko_scalar *s,
@@ -451,8 +500,19 @@ static struct oko_form join_form(struct join *join, const struct oko_form *a,
     pair->frame = frame;
     pair->where = where;
     pair->s = *s;
-    pair->exact = is_integer(join->old, a) && is_integer(join->fresh, b);
-    return oko_form_id(pair->id);
+    struct oko_form rest, id = oko_form_id(pair->id);
+    out = id;
+    if (constant && by_stride(a, mine, &pair->a, &rest) && oko_form_add(&out, &rest, mine, &id)) {
+        struct oko_form one = oko_form_const(1);
+        oko_form_add(&pair->b, &pair->a, 1, &one);
+        pair->s = oko_scalar_all();
+        keep_ids(join, &rest);
+    } else {
+        pair->a = *a;
+        out = id;
+    }
+    pair->exact = is_integer(join->old, &pair->a) && is_integer(join->fresh, &pair->b);
+    return out;
 }
 
 /* Whether the location is left for the second pass: those that move by one come first, so that
@@ -622,17 +682,139 @@ static bool holds(struct join *join, bool in_old, const struct oko_form *con)
     return oko_rel_proves(&st->rel, &form);
 }
 
+static bool same_terms(const struct oko_form *a, const struct oko_form *b)
+{
+    struct oko_form x = *a, y = *b;
+    x.c = y.c = 0;
+    return oko_form_equal(&x, &y);
+}
+
+/* Inequalities of one state that hold in the other. A widening does not take from the new state
+ * what only weakens an inequality of the old one: it would be weakened again in the next round. */
 static void join_inequalities(struct join *join)
 {
-    for (int turn = 0; turn < 2; turn++) {
-        bool from_old = turn == 0;
-        const struct oko_rel *from = from_old ? &join->old->rel : &join->fresh->rel;
-        for (uint32_t i = 0; i < from->n_cons; i++) {
-            struct oko_form con;
-            if (rewrite(join, from_old, &from->con[i], &con) && holds(join, !from_old, &con) &&
-                holds(join, from_old, &con))
-                oko_rel_assume(&join->out->rel, &con);
+    struct oko_form mine[OKO_REL_CONS], con;
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < join->old->rel.n_cons; i++) {
+        if (!rewrite(join, true, &join->old->rel.con[i], &con))
+            continue;
+        mine[n++] = con;
+        if (holds(join, false, &con) && holds(join, true, &con))
+            oko_rel_assume(&join->out->rel, &con);
+    }
+    for (uint32_t i = 0; i < join->fresh->rel.n_cons && join->mode != OKO_WIDEN_MOST; i++) {
+        bool weaker = false;
+        if (!rewrite(join, false, &join->fresh->rel.con[i], &con))
+            continue;
+        for (uint32_t k = 0; k < n && join->mode == OKO_WIDEN_MORE; k++)
+            weaker |= same_terms(&mine[k], &con);
+        if (!weaker && holds(join, true, &con) && holds(join, false, &con))
+            oko_rel_assume(&join->out->rel, &con);
+    }
+}
+
+/* An inequality that both states have, with different constants, next to a pair that grows in
+ * step: "con + c <= 0" and "con + c + k * d <= 0" become one about con + k * id. The first rounds
+ * of a loop, in which the counter is a constant, show the invariant like this. */
+static void join_in_step(struct join *join, const struct oko_form *a, int64_t b_const)
+{
+    int64_t grown, d;
+    if (__builtin_sub_overflow(b_const, a->c, &grown) || grown == 0)
+        return;
+    for (uint32_t i = 0; i < join->j->n_pairs; i++) {
+        const struct oko_pair *pair = &join->j->pair[i];
+        struct oko_form con, rewritten, g = oko_form_id(pair->id);
+        if (!pair->exact || !growth(&pair->a, &pair->b, &d) || d == 0 || grown % d != 0)
+            continue;
+        int64_t k = grown / d;
+        if (k > 64 || k < -64 || !oko_form_add_exact(&con, a, -k, &pair->a) ||
+            !oko_form_add_exact(&con, &con, k, &g))
+            continue;
+        /* Other ids of the old state may have to be rewritten too. */
+        if (rewrite(join, true, &con, &rewritten) && holds(join, true, &rewritten) &&
+            holds(join, false, &rewritten))
+            oko_rel_assume(&join->out->rel, &rewritten);
+    }
+}
+
+static void join_similar(struct join *join)
+{
+    const struct oko_rel *a = &join->old->rel, *b = &join->fresh->rel;
+    for (uint32_t i = 0; i < a->n_cons; i++)
+        for (uint32_t k = 0; k < b->n_cons; k++) {
+            struct oko_form x = a->con[i], y = b->con[k];
+            y.c = x.c;
+            if (oko_form_equal(&x, &y))
+                join_in_step(join, &x, b->con[k].c);
         }
+    for (uint32_t i = 0; i < a->n_bounds; i++) {
+        const struct oko_bound *x = &a->bound[i], *y = oko_rel_id(b, x->id);
+        if (y == NULL || (x->id != OKO_ID_LEN && !is_kept(join, x->id)))
+            continue;
+        struct oko_form up = oko_form_id(x->id), zero = oko_form_const(0), down;
+        oko_form_add_exact(&down, &zero, -1, &up);
+        up.c = x->hi == INT64_MAX ? INT64_MIN : -x->hi; /* id - hi <= 0 */
+        down.c = x->lo;                                 /* lo - id <= 0 */
+        if (x->lo != y->lo && x->lo > INT32_MIN && y->lo > INT32_MIN)
+            join_in_step(join, &down, y->lo);
+        if (x->hi != y->hi && x->hi < UINT32_MAX && y->hi < UINT32_MAX)
+            join_in_step(join, &up, -y->hi);
+    }
+}
+
+/* x - y >= d >= 0 for two values: what both states show, or below it the next threshold. */
+static void join_distance(struct join *join, const struct oko_form *x, const struct oko_form *xa,
+                          const struct oko_form *xb, const struct oko_pair *y, bool swap)
+{
+    struct oko_form a, b, con, g = oko_form_id(y->id);
+    const struct oko_form *hi_a = swap ? &y->a : xa, *lo_a = swap ? xa : &y->a;
+    const struct oko_form *hi_b = swap ? &y->b : xb, *lo_b = swap ? xb : &y->b;
+    if (!oko_form_add_exact(&a, hi_a, -1, lo_a) || !oko_form_add_exact(&b, hi_b, -1, lo_b))
+        return;
+    oko_wide da = oko_rel_lower(&join->old->rel, &a, 1);
+    oko_wide db = oko_rel_lower(&join->fresh->rel, &b, 1);
+    oko_wide d = da < db ? da : db;
+    if (d < 0 || d > OKO_MAX_PKT)
+        return;
+    if (join->mode != OKO_JOIN && db < da)
+        d = below(join->j, join->mode, (int64_t)d);
+    struct oko_form c = oko_form_const((int64_t)d);
+    if (d >= 0 && oko_form_add_exact(&con, swap ? x : &g, -1, swap ? &g : x) &&
+        oko_form_add_exact(&con, &con, 1, &c))
+        oko_rel_assume(&join->out->rel, &con);
+}
+
+enum { MAX_DISTANCES = 12 };
+
+/* Distances between the values that got new ids, and from these to the length and to ids that
+ * inequalities are about. */
+static void join_distances(struct join *join)
+{
+    struct oko_joiner *j = join->j;
+    uint32_t done = 0;
+    for (uint32_t i = 0; i < j->n_pairs && i < MAX_DISTANCES; i++) {
+        const struct oko_pair *pair = &j->pair[i];
+        if (!pair->exact)
+            continue;
+        struct oko_form len = oko_form_id(OKO_ID_LEN);
+        join_distance(join, &len, &len, &len, pair, false);
+        for (uint32_t k = 0; k < i; k++) {
+            const struct oko_pair *other = &j->pair[k];
+            struct oko_form id = oko_form_id(other->id);
+            if (!other->exact)
+                continue;
+            join_distance(join, &id, &other->a, &other->b, pair, false);
+            join_distance(join, &id, &other->a, &other->b, pair, true);
+        }
+        for (uint32_t c = 0; c < join->old->rel.n_cons && done < 4 * MAX_DISTANCES; c++)
+            for (uint32_t k = 0; k < join->old->rel.con[c].n; k++, done++) {
+                uint32_t id = join->old->rel.con[c].id[k];
+                struct oko_form x = oko_form_id(id);
+                if (id == OKO_ID_LEN || !is_kept(join, id))
+                    continue;
+                join_distance(join, &x, &x, &x, pair, false);
+                join_distance(join, &x, &x, &x, pair, true);
+            }
     }
 }
 
@@ -662,8 +844,11 @@ void oko_state_join(struct oko_joiner *j, enum oko_join_mode mode, struct oko_st
     join_ghosts(&join);
     if (!join_bounds(&join))
         j->no_memory = true;
-    if (mode != OKO_WIDEN_MOST)
-        join_inequalities(&join);
+    join_inequalities(&join);
+    if (mode != OKO_WIDEN_MOST) {
+        join_similar(&join);
+        join_distances(&join);
+    }
     out->rel.changed = false;
     j->no_memory |= out->no_memory;
     j->work += 8 + old->n_pieces / 2 + (old->rel.work + fresh->rel.work - before) / 8;

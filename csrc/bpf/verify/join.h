@@ -58,8 +58,9 @@ uint32_t oko_state_mismatch(const struct oko_state *old, const struct oko_state 
 
 enum oko_join_mode {
     OKO_JOIN,
-    OKO_WIDEN,     /* growing bounds jump to thresholds */
-    OKO_WIDEN_MOST /* growing bounds are dropped, and all inequalities */
+    OKO_WIDEN,      /* growing bounds jump to the next threshold */
+    OKO_WIDEN_MORE, /* ... to the end of a common width */
+    OKO_WIDEN_MOST  /* growing bounds are dropped; only the old inequalities may stay */
 };
 /* out becomes a state that contains both. The pairs found remain in j until its next use. */
 void oko_state_join(struct oko_joiner *j, enum oko_join_mode mode, struct oko_state *old,

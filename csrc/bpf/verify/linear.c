@@ -226,14 +226,6 @@ oko_wide oko_rel_lower(struct oko_rel *rel, const struct oko_form *form, int dep
     return -oko_rel_upper(rel, &minus, depth);
 }
 
-bool oko_rel_proves(struct oko_rel *rel, const struct oko_form *form)
-{
-    for (int depth = 0; depth <= 2; depth++)
-        if (oko_rel_upper(rel, form, depth) <= 0)
-            return true;
-    return false;
-}
-
 static oko_wide floor_div(oko_wide a, oko_wide b)
 {
     oko_wide q = a / b;
@@ -243,6 +235,43 @@ static oko_wide floor_div(oko_wide a, oko_wide b)
 static int64_t clamp(oko_wide x)
 {
     return x < INT64_MIN ? INT64_MIN : x > INT64_MAX ? INT64_MAX : (int64_t)x;
+}
+
+static int64_t gcd(int64_t a, int64_t b)
+{
+    a = a < 0 ? -a : a;
+    b = b < 0 ? -b : b;
+    while (b != 0) {
+        int64_t rest = a % b;
+        a = b;
+        b = rest;
+    }
+    return a;
+}
+
+/* Divides by what the coefficients have in common; the constant is rounded up, since the rest is an
+ * integer: 2x - 4y + 1 <= 0 says x - 2y + 1 <= 0. */
+static struct oko_form reduced(const struct oko_form *form)
+{
+    struct oko_form out = *form;
+    int64_t common = 0;
+    for (uint32_t i = 0; i < out.n; i++)
+        common = gcd(common, out.coeff[i]);
+    if (common <= 1)
+        return out;
+    for (uint32_t i = 0; i < out.n; i++)
+        out.coeff[i] /= common;
+    out.c = -clamp(floor_div(-(oko_wide)out.c, common));
+    return out;
+}
+
+bool oko_rel_proves(struct oko_rel *rel, const struct oko_form *inequality)
+{
+    struct oko_form small = reduced(inequality), *form = &small;
+    for (int depth = 0; depth <= 2; depth++)
+        if (oko_rel_upper(rel, form, depth) <= 0)
+            return true;
+    return false;
 }
 
 /* con <= 0 bounds each of its ids by the others' intervals. */
@@ -302,8 +331,9 @@ static void remember(struct oko_rel *rel, const struct oko_form *con)
     rel->con[rel->n_cons++] = *con;
 }
 
-bool oko_rel_assume(struct oko_rel *rel, const struct oko_form *form)
+bool oko_rel_assume(struct oko_rel *rel, const struct oko_form *inequality)
 {
+    struct oko_form small = reduced(inequality), *form = &small;
     if (!tighten(rel, form))
         return false;
     remember(rel, form);

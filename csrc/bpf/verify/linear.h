@@ -24,7 +24,7 @@
 
 typedef __int128 oko_wide; /* exact bounds of forms */
 
-enum { OKO_FORM_TERMS = 4, OKO_REL_CONS = 20, OKO_ID_LEN = 1 /* the packet's length */ };
+enum { OKO_FORM_TERMS = 5, OKO_REL_CONS = 20, OKO_ID_LEN = 1 /* the packet's length */ };
 
 struct oko_form {
     uint32_t n;                    /* terms used */
@@ -76,9 +76,9 @@ void oko_rel_bounds(struct oko_rel *rel, const struct oko_form *form, oko_wide *
 oko_wide oko_rel_upper(struct oko_rel *rel, const struct oko_form *form, int depth);
 oko_wide oko_rel_lower(struct oko_rel *rel, const struct oko_form *form, int depth);
 /* Whether form <= 0 follows. */
-bool oko_rel_proves(struct oko_rel *rel, const struct oko_form *form);
+bool oko_rel_proves(struct oko_rel *rel, const struct oko_form *inequality);
 /* Takes form <= 0 as true; false when that contradicts what is known. */
-bool oko_rel_assume(struct oko_rel *rel, const struct oko_form *form);
+bool oko_rel_assume(struct oko_rel *rel, const struct oko_form *inequality);
 /* Forgets all ids but those whose bit (by position in bound) is set; consequences for those that
  * stay are drawn first. */
 void oko_rel_forget(struct oko_rel *rel, const uint64_t *keep);

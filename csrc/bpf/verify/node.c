@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_WIDENS = 24, HARD_WIDENS = 12 };
+enum { MAX_WIDENS = 24, HARD_WIDENS = 12, SOFT_WIDENS = 3 };
 
 /* ---------------------------------------------------------------- growing arrays */
 
@@ -133,74 +133,6 @@ static uint32_t pop(struct oko_walk *w)
     }
     w->heap[at] = last;
     return top;
-}
-
-/* ---------------------------------------------------------------- settling */
-
-static void live_registers(struct oko_walk *w, const struct oko_state *st, uint32_t pc,
-                           uint16_t live[OKO_MAX_FRAMES])
-{
-    for (uint32_t f = 0; f < st->n_frames; f++) {
-        uint32_t at = f + 1 < st->n_frames ? st->frame[f + 1].call_pc + 1 : pc;
-        live[f] = w->cfg.insn[at].live_in;
-        if (f + 1 < st->n_frames)
-            live[f] &= 0x3c0; /* what calls preserve */
-    }
-}
-
-struct mentioned {
-    struct oko_state *st;
-    uint64_t *bits; /* by position in the relation */
-};
-
-static void mention_form(struct mentioned *m, const struct oko_form *f)
-{
-    for (uint32_t i = 0; i < f->n; i++) {
-        const struct oko_bound *bound = oko_rel_id(&m->st->rel, f->id[i]);
-        if (bound != NULL) {
-            size_t at = (size_t)(bound - m->st->rel.bound);
-            m->bits[at / 64] |= (uint64_t)1 << (at % 64);
-        }
-    }
-}
-
-static void mention(void *arg, struct oko_reg *r)
-{
-    if (r->type != OKO_REG_MAP && oko_scalar_is_const(&r->s))
-        r->f = oko_form_const((int64_t)r->s.full.umin);
-    mention_form(arg, &r->f);
-}
-
-/* Forgets what no longer matters at pc. */
-static bool settle(struct oko_walk *w, struct oko_state *st, uint32_t pc)
-{
-    uint16_t live[OKO_MAX_FRAMES];
-    uint32_t n = 0;
-    live_registers(w, st, pc, live);
-    for (uint32_t f = 0; f < st->n_frames; f++)
-        for (uint32_t i = 0; i < 10; i++)
-            if ((live[f] >> i & 1) == 0)
-                st->frame[f].r[i] = oko_reg_unset();
-    for (uint32_t i = 0; i < st->n_ghosts; i++) {
-        const struct oko_ghost *ghost = &st->ghost[i];
-        uint32_t f = ghost->frame;
-        uint32_t at = f + 1 < st->n_frames ? st->frame[f + 1].call_pc : pc;
-        if (oko_cfg_in_loop(&w->cfg, ghost->loop, at))
-            st->ghost[n++] = *ghost;
-    }
-    st->n_ghosts = n;
-    uint64_t *bits = calloc(st->rel.n_bounds / 64 + 1, sizeof(*bits));
-    if (bits == NULL)
-        return false;
-    struct mentioned m = {st, bits};
-    oko_state_each(st, mention, &m);
-    for (uint32_t i = 0; i < st->n_ghosts; i++)
-        mention_form(&m, &st->ghost[i].f);
-    struct oko_form len = oko_form_id(OKO_ID_LEN);
-    mention_form(&m, &len);
-    oko_rel_forget(&st->rel, bits);
-    free(bits);
-    return true;
 }
 
 /* ---------------------------------------------------------------- nodes and edges */
@@ -341,7 +273,7 @@ static int merge(struct oko_walk *w, struct arrival *a, uint32_t into, enum oko_
     if (!oko_state_unpack(&w->other, w->node[into].state))
         return oko_walk_no_memory(w);
     oko_state_join(&w->joiner, mode, &w->other, &w->cur, a->live, &w->joined);
-    if (!settle(w, &w->joined, a->place->pc) || w->joiner.no_memory)
+    if (!oko_state_settle(&w->cfg, &w->joined, a->place->pc) || w->joiner.no_memory)
         return oko_walk_no_memory(w);
     uint32_t node = into;
     a->place->n_joins++;
@@ -353,6 +285,7 @@ static int merge(struct oko_walk *w, struct arrival *a, uint32_t into, enum oko_
         if (node == 0)
             return oko_walk_no_memory(w);
     }
+    w->node[node].joined = true;
     if (a->back) {
         struct oko_node old = w->node[into];
         set_wheres(w, &w->node[node], old.widened ? &old : NULL);
@@ -384,6 +317,8 @@ static int best_partner(struct oko_walk *w, const struct arrival *a, uint32_t *b
 static int become_node(struct oko_walk *w, struct arrival *a)
 {
     uint32_t node = add_node(w, a->place, &w->cur);
+    if (node != 0)
+        w->node[node].joined = w->node[w->from].joined;
     if (node == 0 || !add_edge(w, node, a->last_pc, a->back, a->movers))
         return oko_walk_no_memory(w);
     return 0;
@@ -398,9 +333,9 @@ int oko_walk_arrive(struct oko_walk *w, uint32_t pc, uint32_t last_pc)
     a.back = head && oko_cfg_in_loop(&w->cfg, loop, last_pc);
     if (a.back && !come_round(w, loop))
         return oko_walk_no_memory(w);
-    if (!settle(w, st, pc))
+    if (!oko_state_settle(&w->cfg, st, pc))
         return oko_walk_no_memory(w);
-    live_registers(w, st, pc, a.live);
+    oko_live_registers(&w->cfg, st, pc, a.live);
     a.place = place_of(w, oko_state_top(st)->ctx, pc);
     if (a.place == NULL)
         return oko_walk_no_memory(w);
@@ -420,7 +355,8 @@ int oko_walk_arrive(struct oko_walk *w, uint32_t pc, uint32_t last_pc)
     }
     if (w->joiner.no_memory || st->no_memory)
         return oko_walk_no_memory(w);
-    if (w->memory > w->max_memory)
+    w->exhausted = w->memory > w->max_memory;
+    if (w->exhausted)
         return oko_refuse_at(w, pc, "split the program, or simplify its branches",
                              "the program is too complex: verifying it takes more than %llu MiB",
                              (unsigned long long)(w->max_memory >> 20));
@@ -434,7 +370,9 @@ int oko_walk_arrive(struct oko_walk *w, uint32_t pc, uint32_t last_pc)
         return become_node(w, &a);
     enum oko_join_mode mode = OKO_JOIN;
     if (a.back || a.place->n_joins > 4 * MAX_WIDENS)
-        mode = a.place->n_joins > HARD_WIDENS ? OKO_WIDEN_MOST : OKO_WIDEN;
+        mode = a.place->n_joins > HARD_WIDENS   ? OKO_WIDEN_MOST
+               : a.place->n_joins > SOFT_WIDENS ? OKO_WIDEN_MORE
+                                                : OKO_WIDEN;
     return merge(w, &a, best, mode);
 }
 

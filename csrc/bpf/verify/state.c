@@ -131,17 +131,22 @@ struct oko_reg oko_reg_const(uint64_t x)
         .type = OKO_REG_SCALAR, .s = oko_scalar_const(x), .f = oko_form_const((int64_t)x)};
 }
 
-/* Gives the register the form of a fresh id. */
+/* Gives the register the form of a fresh id, times the power of two that divides it. */
 static void rename_value(struct oko_state *st, struct oko_reg *r)
 {
+    const struct oko_range *full = &r->s.full;
     if (oko_scalar_is_const(&r->s)) {
-        r->f = oko_form_const((int64_t)r->s.full.umin);
+        r->f = oko_form_const((int64_t)full->umin);
         return;
     }
+    uint64_t bits = full->value | full->mask;
+    unsigned zeros = bits == 0 ? 0 : (unsigned)__builtin_ctzll(bits);
     uint32_t id = (*st->next_id)++;
-    if (!oko_rel_add_id(&st->rel, id, r->s.full.smin, r->s.full.smax))
+    zeros = zeros > 32 ? 32 : zeros;
+    if (!oko_rel_add_id(&st->rel, id, full->smin >> zeros, full->smax >> zeros))
         st->no_memory = true;
     r->f = oko_form_id(id);
+    r->f.coeff[0] = (int64_t)1 << zeros;
 }
 
 struct oko_reg oko_reg_fresh(struct oko_state *st, struct oko_scalar s)
@@ -312,6 +317,39 @@ static bool alu_form(struct oko_state *st, uint8_t op, bool is64, const struct o
     }
 }
 
+/* r = a / by, rounded down, or (is_and) a without its lower bits, by - 1 of them: the remainder is
+ * at least 0 and below `by`. What such a quotient is multiplied with again, or subtracted from, is
+ * then known to stay within a. */
+static void relate_quotient(struct oko_state *st, const struct oko_reg *r, const struct oko_form *a,
+                            int64_t by, bool is_and)
+{
+    struct oko_form rest, neg, zero = oko_form_const(0), top = oko_form_const(by - 1);
+    oko_wide lo = oko_rel_lower(&st->rel, a, 1), hi = oko_rel_upper(&st->rel, a, 1);
+    if (lo < 0 || hi > UINT32_MAX || r->f.n == 0 || a->n == 0)
+        return;
+    if (!oko_form_add_exact(&rest, a, is_and ? -1 : -by, &r->f) ||
+        !oko_form_add_exact(&neg, &zero, -1, &rest) || !oko_form_add_exact(&rest, &rest, -1, &top))
+        return;
+    oko_rel_assume(&st->rel, &neg);
+    oko_rel_assume(&st->rel, &rest);
+}
+
+static void relate_result(struct oko_state *st, uint8_t op, bool is64, const struct oko_reg *r,
+                          const struct oko_reg *a, const struct oko_reg *b)
+{
+    const struct oko_range *rb = is64 ? &b->s.full : &b->s.low;
+    bool whole = is64 || oko_scalar_fits32(&a->s);
+    uint64_t low = ~rb->umin & (is64 ? UINT64_MAX : UINT32_MAX);
+    if (!whole || !oko_range_is_const(rb))
+        return;
+    if (op == BPF_DIV && rb->umin > 1 && rb->umin <= INT32_MAX)
+        relate_quotient(st, r, &a->f, (int64_t)rb->umin, false);
+    else if (op == BPF_RSH && rb->umin > 0 && rb->umin < 32)
+        relate_quotient(st, r, &a->f, (int64_t)1 << rb->umin, false);
+    else if (op == BPF_AND && low > 0 && low < OKO_MAX_PKT && (low & (low + 1)) == 0)
+        relate_quotient(st, r, &a->f, (int64_t)low + 1, true);
+}
+
 void oko_reg_alu(struct oko_state *st, uint8_t op, bool is64, bool sign, struct oko_reg *dst,
                  const struct oko_reg *src)
 {
@@ -320,6 +358,8 @@ void oko_reg_alu(struct oko_state *st, uint8_t op, bool is64, bool sign, struct 
     struct oko_reg r = *dst;
     r.s = oko_scalar_alu(op, is64, sign, &dst->s, &src->s);
     finish(st, &r, has, f, is64 ? 64 : 32);
+    if (!has && !sign && r.type == OKO_REG_SCALAR)
+        relate_result(st, op, is64, &r, dst, src);
     *dst = r;
 }
 

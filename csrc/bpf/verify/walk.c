@@ -168,6 +168,7 @@ static int run_gear(struct oko_walk *w, struct oko_gear gear, uint64_t *worst)
         status = walk_node(w, &forks, node);
     }
     free(forks.fork);
+    w->walking = status != 0;
     return status != 0 ? status : oko_walk_worst_case(w, worst);
 }
 
@@ -239,6 +240,31 @@ static int64_t *thresholds(const struct oko_prog_spec *spec, uint32_t *n)
     return list;
 }
 
+/* A refusal is final when no gear could do better: the path to it is one path of the program, on
+ * which nothing was joined. Of an exhausted gear's refusal and one before it, the latter says more.
+ */
+static int run_gears(struct oko_walk *w, uint64_t total, uint64_t *worst)
+{
+    size_t n = sizeof(gears) / sizeof(gears[0]);
+    struct oko_error first = {0};
+    int status = OKO_E_VERIFY;
+    for (size_t g = 0; g < n && status == OKO_E_VERIFY; g++) {
+        w->budget = total / 8 * gears[g].eighths;
+        w->exhausted = false;
+        w->walking = true;
+        status = run_gear(w, gears[g].gear, worst);
+        if (status == 0)
+            status = check_worst_case(w, worst);
+        if (status == OKO_E_VERIFY && w->exhausted && first.code != 0)
+            *w->error = first;
+        if (status == OKO_E_VERIFY && !w->exhausted && w->walking && !w->node[w->from].joined)
+            break;
+        if (status == OKO_E_VERIFY && !w->exhausted)
+            first = *w->error;
+    }
+    return status;
+}
+
 static int verify(struct oko_walk *w, struct oko_facts *facts)
 {
     uint64_t total = w->opts->verify_budget != 0 ? w->opts->verify_budget : DEFAULT_BUDGET;
@@ -253,17 +279,8 @@ static int verify(struct oko_walk *w, struct oko_facts *facts)
     w->work = w->cfg.work;
     if (status == 0)
         status = oko_gather_new(w);
-    for (size_t g = 0; g < sizeof(gears) / sizeof(gears[0]) && status == 0; g++) {
-        w->budget = total / 8 * gears[g].eighths;
-        status = run_gear(w, gears[g].gear, &worst);
-        if (status == 0)
-            status = check_worst_case(w, &worst);
-        bool last = g + 1 == sizeof(gears) / sizeof(gears[0]);
-        if (status == OKO_E_VERIFY && !last)
-            status = 0;
-        else
-            break;
-    }
+    if (status == 0)
+        status = run_gears(w, total, &worst);
     if (status == 0)
         status = oko_gather_finish(w, facts, worst);
     free(list);
@@ -275,19 +292,23 @@ int oko_verify(const struct oko_prog_spec *spec, const struct oko_load_opts *opt
 {
     static const struct oko_load_opts defaults;
     struct oko_walk *w = calloc(1, sizeof(*w));
+    struct oko_error mine;
+    oko_err_clear(&mine);
     memset(facts, 0, sizeof(*facts));
     if (w == NULL)
         return oko_err(error, OKO_E_NOMEM, "no memory to verify the program");
     w->spec = spec;
     w->opts = opts != NULL ? opts : &defaults;
-    w->error = error;
+    w->error = &mine;
     w->max_memory = w->opts->verify_memory != 0 ? w->opts->verify_memory : default_memory;
     oko_state_init(&w->cur, &w->next_id);
     oko_state_init(&w->other, &w->next_id);
     oko_state_init(&w->joined, &w->next_id);
     int status = verify(w, facts);
     if (status == 0)
-        oko_err_clear(error);
+        oko_err_clear(&mine);
+    if (error != NULL)
+        *error = mine;
     oko_walk_clear(w);
     oko_state_destroy(&w->cur);
     oko_state_destroy(&w->other);

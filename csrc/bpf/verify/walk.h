@@ -35,6 +35,7 @@ struct oko_node {
     uint32_t next; /* in its place's list; 0 ends */
     bool walked;
     bool widened; /* a loop's head with ghosts */
+    bool joined;  /* its state, or one before it, is more than one path's */
     uint8_t n_wheres;
     uint16_t where[OKO_NODE_WHERES]; /* locations that get ghosts when it is walked */
 };
@@ -102,7 +103,15 @@ struct oko_walk {
     uint32_t from;   /* node where the path at hand began */
     uint64_t weight; /* of the path since then */
     uint64_t work, budget, memory, max_memory;
+    bool walking;   /* a path is at hand: it is what is refused */
+    bool exhausted; /* the refusal is about work or memory */
 };
+
+/* settle.c: forgets what no longer matters at pc; false: no memory. */
+bool oko_state_settle(const struct oko_cfg *cfg, struct oko_state *st, uint32_t pc);
+/* Registers of each frame that may still be read when the top one goes on at pc. */
+void oko_live_registers(const struct oko_cfg *cfg, const struct oko_state *st, uint32_t pc,
+                        uint16_t live[OKO_MAX_FRAMES]);
 
 /* node.c: where paths meet. */
 int oko_walk_arrive(struct oko_walk *w, uint32_t pc, uint32_t last_pc);
