@@ -504,6 +504,11 @@ bool oko_cls_overlaps(const struct oko_cls *cls, const struct oko_match *match, 
 static uint64_t add_candidate(struct oko_cands *cands, const struct oko_rule *rule)
 {
     uint32_t at = cands->n;
+    if (at && at < OKO_CANDS - 1 &&
+        cands->rule[at - 1]->rank < rule->rank) { /* at the end, with room */
+        cands->rule[cands->n++] = rule;
+        return rule->slot ? UINT64_MAX : rule->rank;
+    }
     while (at > 0 && cands->rule[at - 1]->rank > rule->rank)
         at--;
     if (at == OKO_CANDS) {
@@ -531,10 +536,13 @@ static uint64_t add_candidate(struct oko_cands *cands, const struct oko_rule *ru
 static inline uint64_t collect(struct oko_cands *cands, const struct oko_rule *rule,
                                uint64_t version, uint64_t after, uint64_t limit)
 {
-    if (cands->n == 0 && !rule->slot && rule->rank > after && oko_rule_visible(rule, version)) {
-        cands->n = 1; /* by far the most common: the only candidate so far, without filter */
+    if (cands->n == 0 && rule->rank > after && oko_rule_visible(rule, version)) {
+        cands->n = 1; /* by far the most common: the first candidate, if not the only one */
         cands->rule[0] = rule;
-        return rule->rank;
+        if (!rule->slot)
+            return rule->rank;
+        if (!(rule = next_of(rule)))
+            return UINT64_MAX;
     }
     for (; rule && rule->rank < limit; rule = next_of(rule)) {
         if (rule->rank <= after || !oko_rule_visible(rule, version))

@@ -71,40 +71,37 @@ bool oko_filter_ask(struct oko_worker *w, uint32_t index, uint32_t slot)
 
 /* Where the packets' decisions stand. */
 struct front {
-    uint32_t open; /* packets before a program that has not run */
-    uint32_t cut;  /* packets whose candidates ran out, but there may be more in the table */
-    uint8_t at[OKO_BURST];
+    uint32_t open;            /* packets before a program that has not run */
+    uint32_t cut;             /* packets whose list ran out, but there may be more in the table */
+    uint32_t timed;           /* packets that have met a flow that may be over by now */
+    uint16_t slot[OKO_BURST]; /* of open packets: the program that they stand before */
 };
 
-/* Moves every open packet on to the next program that has not run, or out of open. */
-static void advance(struct oko_worker *w, struct front *front)
+/* Moves packet i on to the next program that has not run, or to its decision. */
+static void move_on(struct oko_worker *w, struct front *front, uint32_t i)
 {
-    for (uint32_t rest = front->open; rest; rest &= rest - 1) {
-        uint32_t i = (uint32_t)__builtin_ctz(rest), bit = 1u << i;
-        const struct oko_cands *cands = &w->cands[i];
-        uint32_t at = front->at[i];
-        for (;; at++) {
-            if (at == cands->n) {
-                front->open &= ~bit;
-                front->cut |= cands->more ? bit : 0;
-                break;
+    const struct oko_cands *cands = &w->cands[i];
+    uint32_t bit = 1u << i;
+    for (; w->pick[i] < cands->n; w->pick[i]++) {
+        const struct oko_rule *rule = cands->rule[w->pick[i]];
+        if (OKO_LOAD(&rule->kind) & OKO_RULE_TIMED)
+            front->timed |= bit;
+        if (rule->slot) {
+            const struct oko_memo *memo = memo_of(w, rule->slot);
+            if (!(memo->ran & bit)) {
+                front->slot[i] = rule->slot;
+                front->open |= bit;
+                return;
             }
-            uint32_t slot = cands->rule[at]->slot;
-            const struct oko_memo *memo = slot ? memo_of(w, slot) : NULL;
-            if (!memo || memo->matched & bit) {
-                front->open &= ~bit;
-                break;
-            }
-            if (!(memo->ran & bit))
-                break;
+            if (!(memo->matched & bit))
+                continue;
         }
-        front->at[i] = (uint8_t)at;
+        w->settled |= bit;
+        front->open &= ~bit;
+        return;
     }
-}
-
-static uint32_t next_slot(const struct oko_worker *w, const struct front *front, uint32_t i)
-{
-    return w->cands[i].rule[front->at[i]]->slot;
+    front->cut |= cands->more ? bit : 0;
+    front->open &= ~bit;
 }
 
 /* Can some packet other than those of group still come to this program? */
@@ -118,7 +115,7 @@ static bool others_reach(const struct oko_worker *w, const struct front *front, 
         const struct oko_cands *cands = &w->cands[i];
         if (cands->more)
             return true;
-        for (uint32_t at = front->at[i]; at < cands->n; at++)
+        for (uint32_t at = w->pick[i]; at < cands->n; at++)
             if (cands->rule[at]->slot == slot)
                 return true;
     }
@@ -126,48 +123,67 @@ static bool others_reach(const struct oko_worker *w, const struct front *front, 
 }
 
 /* May nothing that happens to the packets todo change what those after them find in table 0? */
-static bool steady(const struct oko_worker *w, uint32_t todo)
+static bool steady(const struct oko_worker *w, const struct front *front, uint32_t todo)
 {
+    uint32_t last = 31 - (uint32_t)__builtin_clz(todo);
     if (w->view->flags & (OKO_VIEW_CHANGES | OKO_VIEW_RESTARTS))
         return false;
-    uint32_t last = 31 - (uint32_t)__builtin_clz(todo);
-    if (OKO_LOAD(&w->dp->next_deadline) <= w->pkts[last].meta.rx_ns)
-        return false;
-    if (w->dp->opts.n_workers == 1)
-        return true;
-    /* Another worker's clock may be behind: a flow that is over for us may still be there. */
-    for (uint32_t rest = todo; rest; rest &= rest - 1) {
-        const struct oko_cands *cands = &w->cands[__builtin_ctz(rest)];
-        for (uint32_t i = 0; i < cands->n; i++)
-            if (OKO_LOAD(&cands->rule[i]->kind) & OKO_RULE_TIMED)
-                return false;
-    }
-    return true;
+    /* With several workers, another's clock may be behind: a flow that is over for us may still be
+     * in the table. */
+    return w->deadline > w->pkts[last].meta.rx_ns && (w->dp->opts.n_workers == 1 || !front->timed);
+}
+
+static uint32_t same_slot(const struct front *front, uint32_t among, uint32_t slot)
+{
+    uint32_t same = 0;
+    for (; among; among &= among - 1)
+        if (front->slot[__builtin_ctz(among)] == slot)
+            same |= among & -among;
+    return same;
 }
 
 void oko_filter_ahead(struct oko_worker *w, uint32_t todo)
 {
+    w->settled = 0;
     if (!(w->view->flags & OKO_VIEW_PROGS))
         return;
-    struct front front = {.open = todo};
-    bool is_steady = steady(w, todo), progress = true;
-    while (progress) {
+    struct front front = {0, 0, 0, {0}};
+    const struct oko_memo *memo = NULL; /* of last */
+    uint32_t last = 0;
+    for (uint32_t rest = todo; rest; rest &= rest - 1) {
+        uint32_t i = (uint32_t)__builtin_ctz(rest);
+        const struct oko_rule *rule = w->cands[i].rule[0];
+        w->pick[i] = 0;
+        /* Most often the first candidate has the same program as the packet before. */
+        if (w->cands[i].n && last && rule->slot == last && !(memo->ran >> i & 1) &&
+            !(OKO_LOAD(&rule->kind) & OKO_RULE_TIMED)) {
+            front.slot[i] = (uint16_t)last;
+            front.open |= 1u << i;
+            continue;
+        }
+        move_on(w, &front, i);
+        if (front.open >> i & 1)
+            memo = memo_of(w, last = front.slot[i]);
+    }
+    for (bool progress = true; progress;) {
         progress = false;
-        advance(w, &front);
-        for (uint32_t rest = front.open; rest;) {
-            uint32_t slot = next_slot(w, &front, (uint32_t)__builtin_ctz(rest)), group = 0;
-            for (uint32_t more = rest; more; more &= more - 1)
-                if (next_slot(w, &front, (uint32_t)__builtin_ctz(more)) == slot)
-                    group |= more & -more;
-            rest &= ~group;
-            struct oko_memo *memo = memo_of(w, slot);
-            if (memo->prog->info.stateful && (!is_steady || oko_view_later(w->view, slot) ||
-                                              others_reach(w, &front, slot, group)))
+        for (uint32_t rest = front.open, group; rest; rest &= ~group) {
+            uint32_t slot = front.slot[__builtin_ctz(rest)];
+            group = same_slot(&front, rest, slot);
+            struct oko_memo *asked = memo_of(w, slot);
+            if (asked->prog->info.stateful &&
+                (!steady(w, &front, todo) || oko_view_later(w->view, slot) ||
+                 others_reach(w, &front, slot, group)))
                 continue;
-            run(w, memo, group);
-            oko_count(&memo->prog->counters[w->index].batch_runs,
+            run(w, asked, group);
+            oko_count(&asked->prog->counters[w->index].batch_runs,
                       (uint32_t)__builtin_popcount(group));
+            w->settled |= group & asked->matched;
+            front.open &= ~(group & asked->matched);
+            for (uint32_t no = group & ~asked->matched; no; no &= no - 1)
+                move_on(w, &front, (uint32_t)__builtin_ctz(no));
             progress = true;
         }
     }
+    w->settled &= ~front.timed; /* whether a flow is over is decided in turn */
 }

@@ -65,8 +65,11 @@ void oko_macs_free(struct oko_macs *macs)
 /* 0 for the address 0, which no host has. */
 static uint64_t address_of(const uint8_t *mac, uint16_t vlan)
 {
-    uint64_t address = 0;
-    memcpy(&address, mac, 6);
+    uint32_t low; /* in registers: a word assembled in memory and read at once would stall */
+    uint16_t high;
+    memcpy(&low, mac, 4);
+    memcpy(&high, mac + 4, 2);
+    uint64_t address = low | (uint64_t)high << 32;
     return address ? address | (uint64_t)vlan << 48 : 0;
 }
 

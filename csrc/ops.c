@@ -240,11 +240,11 @@ static int check_list(struct check *check, const uint8_t *ops, uint32_t len, uin
     return 0;
 }
 
-/* The whole packet to an ordinary port? */
+/* Does it send the packet whole, to an ordinary port or NORMAL? */
 static bool is_plain_output(const struct oko_op_head *op)
 {
     uint32_t max_len = 0;
-    if (op->op != OKO_OP_OUTPUT || op->arg >= OKO_PORT_MAX)
+    if (op->op != OKO_OP_OUTPUT || (op->arg >= OKO_PORT_MAX && op->arg != OKO_PORT_NORMAL))
         return false;
     if (op->len > 8)
         memcpy(&max_len, oko_op_payload(op), 4);
@@ -263,7 +263,7 @@ int oko_ops_check(const uint8_t *ops, uint32_t len, enum oko_ops_kind kind, uint
         return rc;
     if (kind != OKO_OPS_INSTRUCTIONS)
         return 0;
-    /* The two forms that most flows have go past the executor. */
+    /* The forms that most flows have go past the executor. */
     if (len == 0) {
         facts->flags |= OKO_OPS_DROP;
         return 0;
@@ -274,7 +274,7 @@ int oko_ops_check(const uint8_t *ops, uint32_t len, enum oko_ops_kind kind, uint
         if (len == 8)
             facts->flags |= OKO_OPS_DROP;
         else if (only->len == len - 8 && is_plain_output(only)) {
-            facts->flags |= OKO_OPS_OUTPUT;
+            facts->flags |= only->arg == OKO_PORT_NORMAL ? OKO_OPS_NORMAL : OKO_OPS_OUTPUT;
             facts->out_port = only->arg;
         }
     }

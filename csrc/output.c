@@ -132,31 +132,35 @@ static void send_to_all(struct oko_exec *x, uint32_t without_flags, uint32_t max
         oko_drop_note(x, OKO_DROP_PORT);
 }
 
-/* NORMAL: a learning switch (IEEE 802.1D), per VLAN. */
+/* Addresses that bridges keep to themselves (IEEE 802.1D, table 7-10): 01-80-c2-00-00-0x. */
+static bool is_link_local(const uint8_t *mac)
+{
+    static const uint8_t block[5] = {0x01, 0x80, 0xc2, 0x00, 0x00};
+    return memcmp(mac, block, 5) == 0 && mac[5] < 0x10;
+}
+
+uint32_t oko_normal(struct oko_worker *w, const struct oko_key *key, uint32_t in_port,
+                    uint64_t now_ns)
+{
+    struct oko_macs *macs = w->dp->macs;
+    uint16_t vlan = (uint16_t)((key->vlan_vid[0] & 0x0f) << 8 | key->vlan_vid[1]);
+    if (is_link_local(key->eth_dst))
+        return 0;
+    if (!(key->eth_src[0] & 1) && oko_set_find(w->view->ports, in_port))
+        oko_macs_learn(macs, key->eth_src, vlan, in_port, now_ns);
+    return key->eth_dst[0] & 1 ? 0 : oko_macs_find(macs, key->eth_dst, vlan, now_ns);
+}
+
 static void send_normal(struct oko_exec *x)
 {
-    struct oko_worker *w = x->worker;
-    const struct oko_key *key = x->key;
     uint32_t in_port = in_port_of(x);
-    uint16_t vlan = (uint16_t)((key->vlan_vid[0] & 0x0f) << 8 | key->vlan_vid[1]);
-    uint64_t now = x->pkt->meta.rx_ns;
-
-    static const uint8_t reserved[5] = {0x01, 0x80, 0xc2, 0x00, 0x00};
-    if (memcmp(key->eth_dst, reserved, 5) == 0 && key->eth_dst[5] < 0x10) {
-        oko_drop_note(x, OKO_DROP_NORMAL); /* link-local groups are not forwarded */
-        return;
-    }
-    if (!(key->eth_src[0] & 1) && oko_set_find(w->view->ports, in_port))
-        oko_macs_learn(w->dp->macs, key->eth_src, vlan, in_port, now);
-    uint32_t out = 0;
-    if (!(key->eth_dst[0] & 1))
-        out = oko_macs_find(w->dp->macs, key->eth_dst, vlan, now);
-    if (!out)
-        send_to_all(x, OKO_PORT_NO_FLOOD, 0);
-    else if (out == in_port)
+    uint32_t out = oko_normal(x->worker, x->key, in_port, x->pkt->meta.rx_ns);
+    if (is_link_local(x->key->eth_dst) || (out && out == in_port))
         oko_drop_note(x, OKO_DROP_NORMAL);
-    else
+    else if (out)
         send_to(x, out, 0);
+    else
+        send_to_all(x, OKO_PORT_NO_FLOOD, 0);
 }
 
 void oko_packet_in(struct oko_exec *x, uint32_t max_len, uint16_t reason, uint32_t controller)

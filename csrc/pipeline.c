@@ -105,26 +105,50 @@ static void execute(struct oko_worker *w, uint32_t index, const struct oko_rule 
     finish(&x);
 }
 
-static void act_on(struct oko_worker *w, uint32_t index)
+/* The rule for a packet in table 0. */
+static const struct oko_rule *decide_first(struct oko_worker *w, uint32_t index)
 {
-    const struct oko_pkt *pkt = &w->pkts[index];
     struct oko_cands *cands = &w->cands[index];
     const struct oko_rule *rule = cands->rule[0];
-    uint32_t kind;
-    if (__builtin_expect(cands->n == 1 && !rule->slot, 1) &&
-        !((kind = OKO_LOAD(&rule->kind)) & OKO_RULE_TIMED) && !w->trace)
-        w->decided++; /* nothing to decide */
-    else
-        rule = oko_decide(w, index, 0, &w->keys[index], cands);
+    if (__builtin_expect(w->trace != NULL, 0))
+        return oko_decide(w, index, 0, &w->keys[index], cands);
+    if (w->settled >> index & 1) {
+        for (uint32_t i = 0; i <= w->pick[index]; i++)
+            if (cands->rule[i]->slot)
+                w->memo[cands->rule[i]->slot].counted |= 1u << index;
+        w->decided++;
+        return cands->rule[w->pick[index]];
+    }
+    if (cands->n == 1 && !rule->slot && !(OKO_LOAD(&rule->kind) & OKO_RULE_TIMED)) {
+        w->decided++;
+        return rule;
+    }
+    return oko_decide(w, index, 0, &w->keys[index], cands);
+}
+
+/* NORMAL to a known port; false: it is not as simple as that. */
+static bool switch_normally(struct oko_worker *w, uint32_t index)
+{
+    const struct oko_pkt *pkt = &w->pkts[index];
+    uint32_t out = oko_normal(w, &w->keys[index], pkt->in_port, pkt->meta.rx_ns);
+    return out && oko_forward(w, pkt, out);
+}
+
+static void act_on(struct oko_worker *w, uint32_t index)
+{
+    const struct oko_rule *rule = decide_first(w, index);
     if (!rule) {
         drop(w, OKO_DROP_MISS);
         return;
     }
-    kind = OKO_LOAD(&rule->kind);
-    if (kind & OKO_RULE_OUTPUT && !w->trace && oko_forward(w, pkt, rule->out_port)) {
-        oko_count_rule(w, rule, pkt);
+    uint32_t kind = OKO_LOAD(&rule->kind);
+    bool quick = !w->trace;
+    if (kind & OKO_RULE_OUTPUT && quick && oko_forward(w, &w->pkts[index], rule->out_port)) {
+        oko_count_rule(w, rule, &w->pkts[index]);
+    } else if (kind & OKO_RULE_NORMAL && quick && switch_normally(w, index)) {
+        oko_count_rule(w, rule, &w->pkts[index]);
     } else if (kind & OKO_RULE_DROP) {
-        oko_count_rule(w, rule, pkt);
+        oko_count_rule(w, rule, &w->pkts[index]);
         drop(w, OKO_DROP_ACTION);
     } else {
         execute(w, index, rule);
@@ -155,7 +179,7 @@ static void act_traced(struct oko_worker *w, uint32_t index)
 static bool pass_time(struct oko_worker *w, uint64_t now_ns)
 {
     OKO_STORE(&w->now_ns, now_ns);
-    if (__builtin_expect(now_ns < OKO_LOAD(&w->dp->next_deadline), 1))
+    if (__builtin_expect(now_ns < w->deadline, 1))
         return false;
     oko_flush_run(w);
     OKO_STORE_RELEASE(&w->waits_ns, now_ns);

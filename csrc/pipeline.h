@@ -59,6 +59,9 @@ struct oko_worker {
     struct oko_key keys[OKO_BURST];
     struct oko_cands cands[OKO_BURST];
     struct oko_prog_in in[OKO_BURST];
+    uint32_t settled;        /* packets whose decision in table 0 needs no more programs ... */
+    uint8_t pick[OKO_BURST]; /* ... and which candidate it is */
+    uint64_t deadline;       /* no flow of the view is over before this */
 
     struct oko_memo *memo; /* [slots] */
     uint16_t *touched;     /* slots whose memo is of this burst */
@@ -156,6 +159,10 @@ void oko_execute_set(struct oko_exec *x);
 
 /* output.c. max_len: bytes of a packet-in; other ports: cut to it, 0 = whole. */
 void oko_output(struct oko_exec *x, uint32_t port, uint32_t max_len);
+/* NORMAL, a learning switch per VLAN: learns where the packet came from; the port that its
+ * destination is behind, 0 = not known, or not to be forwarded. */
+uint32_t oko_normal(struct oko_worker *w, const struct oko_key *key, uint32_t in_port,
+                    uint64_t now_ns);
 /* Counts a packet that leaves as it came through a port that only counts; false: it is not as
  * simple as that, oko_output() is to do it. */
 bool oko_forward(struct oko_worker *w, const struct oko_pkt *pkt, uint32_t number);

@@ -84,6 +84,7 @@ enum oko_ops_flag {
     OKO_OPS_RESTART = 8,  /* resubmits to table 0 (or the current one) */
     OKO_OPS_REFERS = 16,  /* names groups or meters */
     OKO_OPS_FORGETS = 32, /* learn with delete_learned */
+    OKO_OPS_NORMAL = 64   /* just one output to NORMAL */
 };
 
 enum oko_ops_kind { OKO_OPS_INSTRUCTIONS, OKO_OPS_ACTIONS, OKO_OPS_ACTION_SET };
@@ -111,7 +112,8 @@ bool oko_ops_walk(const uint8_t *ops, uint32_t len,
 enum oko_rule_flag {
     OKO_RULE_DROP = 1,   /* as OKO_OPS_DROP */
     OKO_RULE_OUTPUT = 2, /* as OKO_OPS_OUTPUT, to out_port */
-    OKO_RULE_TIMED = 4   /* has a timeout */
+    OKO_RULE_TIMED = 4,  /* has a timeout */
+    OKO_RULE_NORMAL = 64 /* as OKO_OPS_NORMAL */
 };
 
 #define OKO_NEVER UINT64_MAX

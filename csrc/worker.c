@@ -66,6 +66,7 @@ void oko_worker_offline(struct oko_worker *w)
 void oko_worker_look(struct oko_worker *w)
 {
     w->view = oko_dp_view(w->dp);
+    w->deadline = OKO_LOAD_ACQUIRE(&w->dp->next_deadline);
 }
 
 /* ---------------------------------------------------------------- stages */
