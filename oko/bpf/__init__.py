@@ -1,5 +1,6 @@
 """Filter programs before they are loaded: objects, types, assembler, compilers.
 
-spec (what a program is) <- elf + btf (object files), asm (text) ; disasm, typed values, toolchain.
-Nothing here touches the compiled extension: disasm gets its printer passed in by the caller.
+spec (what a program is) <- elf (elfobj, mapuse, mapdefs, lines, btf: object files), asm (text);
+toolchain (compilers), typed (keys and values as text), disasm (listings). None of these touches the
+compiled extension; conformance_plugin, a command, does.
 """
