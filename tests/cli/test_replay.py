@@ -556,6 +556,35 @@ def test_kinds_of_input(tmp_path: Path, kind: str) -> None:
     assert json.loads(out)["packets"] == 328
 
 
+def test_memory_does_not_grow_with_the_capture(tmp_path: Path) -> None:
+    """150 MB through a pipe, compressed or not, in less memory than that."""
+    one = pcap([(i * 1000, bytes(1400)) for i in range(7000)])
+    for compress in (lambda data: data, lambda data: gzip.compress(data, 1)):
+        header, body = compress(one[:24]), compress(one[24:])
+        process = subprocess.Popen(
+            [sys.executable, "-c", MEASURED, "-", "-f", ALL],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT,
+        )  # fmt: skip
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(header)
+        for _ in range(15):
+            process.stdin.write(body)
+        process.stdin.close()
+        out = process.stdout.read().decode()
+        assert process.wait(timeout=60) == 0
+        assert out.startswith("105,000 packets, 147,000,000 bytes")
+        assert int(out.split()[-1]) < 90_000, "kilobytes"
+
+
+MEASURED = """
+import resource, sys
+from oko.replaytool import main
+status = main()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+sys.exit(status)
+"""
+
+
 def test_link_types(traces: Path, tmp_path: Path, capsys: Capsys) -> None:
     out = tmp_path / "out"
     report = run_json(capsys, traces / "linuxsll-arp.pcap", "-f", "arp,actions=output:2", "--write",
