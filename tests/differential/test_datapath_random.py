@@ -6,12 +6,14 @@ script is shrunk and shown in words.
 
 from __future__ import annotations
 
+from collections import Counter
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from twin.compare import CONFIGURATIONS, Step, check, script_of, shrink
+from twin.compare import CONFIGURATIONS, Step, check, run_core, script_of, shrink
 
 QUICK = 250
 
@@ -49,6 +51,27 @@ def test_without_programs(part: int) -> None:
         check_and_shrink(script_of(Random(seed), programs=()))
 
 
+STREAMS: dict[str, Any] = {
+    "n_flows": 60, "n_packets": 900, "rounds": 6, "n_frames": 8, "narrow": True, "tables": 2,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("part", range(2))
+def test_streams(part: int) -> None:
+    """Few different packets, many times over, and changes: what the cache lives on."""
+    for seed in range(part, 16, 2):
+        check_and_shrink(script_of(Random(seed), **STREAMS))
+
+
+def test_streams_do_use_the_cache() -> None:
+    """Else the tests above would say nothing about it."""
+    stats: Counter[str] = Counter()
+    for seed in range(4):
+        stats.update(run_core(script_of(Random(seed), **STREAMS)).stats)
+    for name in ("cache_hits", "cache_restamped", "cache_misses", "direct", "relookups"):
+        assert stats[name] > 100, (name, stats)
+
+
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.randoms(use_true_random=False))
 def test_core_equals_twin_shrinking(rng: Random) -> None:
@@ -75,6 +98,14 @@ def test_core_equals_twin_long(part: int) -> None:
     for seed in range(100_000 + part, 104_000, 20):
         n_flows = (5, 20, 60)[seed % 3]
         check_and_shrink(script_of(Random(seed), n_flows=n_flows, n_packets=90, rounds=5))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("part", range(8))
+def test_streams_long(part: int) -> None:
+    for seed in range(1000 + part, 1800, 8):
+        tables = {"tables": 1, "learn": False, "timeouts": False} if seed % 2 else {}
+        check_and_shrink(script_of(Random(seed), **(STREAMS | tables)))
 
 
 @pytest.mark.long

@@ -38,6 +38,7 @@ class Core:
         cache: bool = True,
         interpret: bool = False,
         n_workers: int = 1,
+        null_ports: bool = False,
         cache_bytes: int = 0,
         secret: int = 0,
     ) -> None:
@@ -61,7 +62,11 @@ class Core:
         self.outputs: dict[int, list[bytes]] = {}
         self.sequences: dict[int, list[int]] = {}
         for port in ports:
-            _check(lib.oko_dp_port_add_mem(self.dp, port, b"p%d" % port, 1 << 30))
+            name = b"p%d" % port
+            if null_ports:
+                _check(lib.oko_dp_port_add_null(self.dp, port, name))
+            else:
+                _check(lib.oko_dp_port_add_mem(self.dp, port, name, 1 << 30))
 
     def close(self) -> None:
         lib.oko_dp_free(self.dp)
@@ -157,17 +162,27 @@ class Core:
 
     # ------------------------------------------------------------ packets
 
-    def process(self, arrivals: Sequence[Arrival], seq: int = 0, worker: int = 0) -> None:
-        """These packets, in order; then collects what came out."""
+    @staticmethod
+    def prepare(arrivals: Sequence[Arrival], seq: int = 0) -> Any:
+        """These packets as the core takes them; may be run any number of times."""
         frames = ffi.new("struct oko_frame[]", max(1, len(arrivals)))
-        keep = []
+        keep = [frames]
         for i, arrival in enumerate(arrivals):
             data = ffi.new("uint8_t[]", arrival.data or b"\0")
             keep.append(data)
             frame = frames[i]
             frame.data, frame.len, frame.wire_len = data, len(arrival.data), arrival.wire_len
             frame.in_port, frame.ns, frame.seq = arrival.in_port, arrival.ns, seq + i
-        _check(lib.oko_dp_process(self.dp, worker, frames, len(arrivals)))
+        return len(arrivals), keep
+
+    def run(self, prepared: Any, worker: int = 0) -> None:
+        """Handles prepared packets; the interpreter's lock is released meanwhile."""
+        n, keep = prepared
+        _check(lib.oko_dp_process(self.dp, worker, keep[0], n))
+
+    def process(self, arrivals: Sequence[Arrival], seq: int = 0, worker: int = 0) -> None:
+        """These packets, in order."""
+        self.run(self.prepare(arrivals, seq), worker)
 
     def tick(self, ns: int) -> None:
         _check(lib.oko_dp_tick(self.dp, 0, ns))
@@ -220,6 +235,12 @@ class Core:
         for i, name in enumerate(DROPS):
             assert ffi.string(lib.oko_drop_name(i + 1)).decode() == name
         return Counter({name: counts[i + 1] for i, name in enumerate(DROPS) if counts[i + 1]})
+
+    def sent(self) -> dict[int, int]:
+        """Packets that left, by port."""
+        infos = ffi.new("struct oko_port_info[]", 64)
+        n = lib.oko_dp_ports(self.dp, infos, 64)
+        return {infos[i].number: infos[i].tx_packets for i in range(n)}
 
     def stats(self) -> dict[str, int]:
         stats = ffi.new("struct oko_dp_stats *")

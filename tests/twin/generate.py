@@ -51,6 +51,7 @@ class Options:
     learn: bool = True
     normal: bool = True
     resubmit: bool = True
+    narrow: bool = False  # only the fields at the front of the key, as in ordinary rules
     text_only: bool = False  # also what only the grammar knows (truncation, send_maps...)
 
 
@@ -159,14 +160,23 @@ def match_known(rng: Random) -> Known:
     return known
 
 
-def match_of_packet(rng: Random, frame: bytes, in_port: int) -> Known:
+_NARROW = tuple(
+    field(name)
+    for name in (
+        "in_port", "eth_type", "vlan_vid", "ip_proto", "ip_frag", "ipv4_src", "ipv4_dst",
+        "tcp_src", "tcp_dst", "tcp_flags", "udp_src", "udp_dst",
+    )
+)  # fmt: skip
+
+
+def match_of_packet(rng: Random, frame: bytes, in_port: int, narrow: bool) -> Known:
     """A match that this packet fits: some of its fields, some of their bits."""
     found = parse(frame) | {"in_port": in_port}
     key = {field(name): value for name, value in found.items()}
     exact = {fd: (key.get(fd, 0), fd.all_ones) for fd in f.FIELDS}
     known: Known = {}
     for _ in range(rng.choice((1, 1, 2, 2, 3, 5))):
-        fd = rng.choice(f.FIELDS)
+        fd = rng.choice(_NARROW if narrow else f.FIELDS)
         if fd.name.startswith("x") or unmet(fd, exact) is not None:
             continue
         for alternatives in fd.prereqs:
@@ -403,9 +413,9 @@ def _text_only(rng: Random) -> Action:
 
 def flow_of(rng: Random, options: Options, arrivals: Sequence[Arrival] = ()) -> Flow:
     """A random flow, which often fits one of these packets."""
-    if arrivals and chance(rng, 70):
+    if arrivals and (options.narrow or chance(rng, 70)):
         packet = rng.choice(arrivals)
-        known = match_of_packet(rng, packet.data, packet.in_port)
+        known = match_of_packet(rng, packet.data, packet.in_port, options.narrow)
     else:
         known = match_known(rng)
     table = 0 if chance(rng, 25) else rng.randrange(options.tables)
@@ -621,14 +631,19 @@ class Arrival:
     wire_len: int
 
 
-def arrivals_of(rng: Random, n: int, start: int = 10**18) -> list[Arrival]:
-    """n packets, few flows among them, with times that mostly grow and sometimes jump."""
-    frames = [frame_of(rng) for _ in range(max(1, n // 4))]
+def arrivals_of(rng: Random, n: int, n_frames: int = 0, start: int = 10**18) -> list[Arrival]:
+    """n packets, n_frames different ones mostly (default a quarter), with times that mostly grow
+    and sometimes jump."""
+    frames = [(frame_of(rng), rng.choice(PORTS)) for _ in range(n_frames or max(1, n // 4))]
     ns, result = start, []
     for _ in range(n):
         ns += rng.choice((0, 1000, 10**6, 10**8, 10**9 if chance(rng, 20) else 0))
         shown = ns - 5000 if chance(rng, 3) else ns
-        data = rng.choice(frames) if chance(rng, 80) else frame_of(rng)
+        data, port = rng.choice(frames)
+        if chance(rng, 3 if n_frames else 20):
+            data = frame_of(rng)
+        if chance(rng, 3 if n_frames else 70):
+            port = rng.choice(PORTS)
         wire = len(data) if chance(rng, 90) else len(data) + rng.randrange(100)
-        result.append(Arrival(data, rng.choice(PORTS), shown, wire))
+        result.append(Arrival(data, port, shown, wire))
     return result
