@@ -13,6 +13,7 @@
  * through a pointer per packet as a switch would; "native-batch" has it inlined in the loop.
  * Packets of 64 bytes lie in memory, flows in random order. Times are thread CPU time. */
 #include "bpf/prog.h"
+#include "qsbr.h"
 
 #include <stdio.h>
 #include <stdlib.h>

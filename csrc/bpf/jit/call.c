@@ -60,6 +60,10 @@ void jit_emit_helper(struct jit *j, uint32_t pc)
         x64_load(&j->a, 8, RAX, x64_at(meta, (int32_t)offsetof(struct oko_meta, rx_ns)));
         return;
     }
+    if (op->call) {
+        jit_emit_call(j, pc);
+        return;
+    }
     if (op->imm == OKO_HELPER_MAP_LOOKUP && op->off) {
         x64_mov_i(&j->a, RDX, (uint64_t)op->off);
         call_helper_fn(j, (const void *)(uintptr_t)lookup_at_site);

@@ -99,7 +99,8 @@ static void plan_frame(struct jit *j)
         if (callee_saved(pool[i]))
             j->saved[j->n_saved++] = pool[i];
 
-    uint32_t size = 8 * n_slots + ((j->func->stack + 7) & ~7u);
+    j->temp = (int32_t)(8 * n_slots);
+    uint32_t size = 8 * n_slots + j->func->temp + ((j->func->stack + 7) & ~7u);
     if (!j->func->calls && size <= RED_ZONE) {
         j->frame = 0;
         j->frame_sub = 0;
@@ -283,7 +284,7 @@ static void start_body(struct jit *j, const struct jit_func *func, bool batch)
     j->leaves_r0 = j->leaves_1 = j->leaves_0 = false;
     for (uint32_t k = 0; k < j->n_order; k++) {
         const struct jit_op *op = &j->ops[j->order[k]];
-        bool jumps = op->op == JIT_JMP || op->op == JIT_JCC;
+        bool jumps = op->op == JIT_JMP || op->op == JIT_JCC || op->op == JIT_HELPER;
         bool by_bit = batch && op->op == JIT_EXIT_IF;
         j->leaves_r0 |= op->op == JIT_EXIT || (op->op == JIT_EXIT_IF && !batch);
         j->leaves_1 |= (jumps && op->target == j->n + 1) || (by_bit && !j->a.bmi2);
@@ -358,6 +359,7 @@ static void emit_sub(struct jit *j, const struct jit_func *func)
     clear_stack(j);
     emit_body(j);
     emit_leaving(j);
+    jit_emit_late(j);
     emit_aborts(j, 0);
 }
 
@@ -394,6 +396,7 @@ static void emit_run(struct jit *j)
     clear_unset(j);
     emit_body(j);
     emit_leaving(j);
+    jit_emit_late(j);
     emit_aborts(j, none);
     x64_bind(a, none);
     if (j->aborts_in_sub || j->abort_used[0] || j->abort_used[1]) {
@@ -483,6 +486,7 @@ static void emit_batch(struct jit *j)
     x64_mov(a, true, RAX, jit_pin(j, PIN_MATCH, RAX));
     x64_bind(a, done);
     emit_epilogue(j);
+    jit_emit_late(j);
     emit_aborts(j, next);
 }
 
@@ -499,9 +503,10 @@ static int survey(struct jit *j)
             jit_flow(j, func);
         if (!(jit_skip & JIT_SKIP_PEEP))
             jit_peep(j, func);
+        jit_analyse(j, func);
         j->func = func;
         j->used |= func->used;
-        j->has_calls |= func->calls;
+        j->has_calls |= func->clobbers;
         total += j->n_order;
         if (total > 65536 + 4ull * j->n) /* functions that share code: refuse the quadratic */
             return OKO_E_LIMIT;
@@ -512,9 +517,12 @@ static int survey(struct jit *j)
             bool checks = flags & (OKO_FACT_GUARD | OKO_FACT_FUEL);
             bool time = jit_is_time(j, op);
             bool unwinds = op->op == JIT_CALLX || jit_is_unwind(j, op);
-            bool c_call = (op->op == JIT_HELPER && !time && !unwinds) || op->op == JIT_CALLX;
+            bool map_call = op->op == JIT_HELPER && op->call;
+            bool c_call =
+                (op->op == JIT_HELPER && !time && !unwinds && !map_call) || op->op == JIT_CALLX;
             bool pkt = op->op == JIT_ABS || (flags & OKO_FACT_GUARD);
-            j->uses_env |= checks || pkt || c_call || (time && f);
+            j->uses_env |= checks || pkt || c_call || (time && f) ||
+                           (map_call && jit_call_uses_env(&j->calls[op->call - 1]));
             j->uses_meta |= time && !f;
             j->stores_meta |= c_call || (time && f);
             j->stores_pkt |= pkt || c_call;

@@ -79,6 +79,8 @@ int oko_jit_compile(struct oko_prog *prog, struct oko_error *error)
     free(j.work);
     free(j.seen);
     free(j.func_at);
+    free(j.calls);
+    free(j.late);
     switch (err) {
     case 0:
         return 0;

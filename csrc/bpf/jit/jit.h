@@ -54,7 +54,8 @@ enum jit_opcode {
     JIT_JCC,    /* to target if a cc b or imm */
     JIT_SELECT, /* if a cc b or imm, dst = sel, or target if sel is none; else unchanged */
     JIT_LOCAL,  /* call of the function at target */
-    JIT_HELPER, /* call of helper imm; off: its slot for the result of a sketch, or 0 */
+    JIT_HELPER, /* call of helper imm; off: its slot for the result of a sketch, or 0; target: where
+                 * a null result goes, or JIT_UNLABELLED: on with the next */
     JIT_CALLX,  /* call of the helper whose number is in a */
     JIT_EXIT,   /* with the result in r0 */
     JIT_EXIT_IF /* with the result 1 if a cc b or imm, else 0 */
@@ -85,7 +86,63 @@ struct jit_op {
     int32_t off;
     uint32_t target;
     int64_t imm;
+    uint32_t call; /* JIT_HELPER: 1 + index into calls of how it is made, or 0 */
+    uint16_t args; /* JIT_HELPER: registers it reads */
     uint16_t live; /* registers whose value is still read after it */
+};
+
+/* Bytes [at, at + width) of a key, item or value that a helper is given, within one 8-byte word. */
+struct jit_piece {
+    uint8_t at, width;
+    uint8_t kind;   /* enum jit_piece_kind */
+    uint8_t reg;    /* REG: BPF register; MEM: base, JIT_FP or the argument's register */
+    bool clean;     /* REG: no bits above the piece's width, and it starts at bit 0 */
+    uint8_t shift;  /* REG: the piece starts at this bit of the register */
+    int16_t off;    /* MEM: offset from the base */
+    uint64_t value; /* CONST */
+};
+
+enum jit_piece_kind { JIT_PIECE_CONST, JIT_PIECE_REG, JIT_PIECE_MEM };
+enum { JIT_MAX_PIECES = 40, JIT_MAX_WORDS = 8 };
+
+/* Where a whole buffer comes from. */
+struct jit_buffer {
+    uint32_t size;     /* bytes */
+    uint32_t n_pieces; /* rising at, no gaps; 0: by the pointer that the program passes */
+    struct jit_piece piece[JIT_MAX_PIECES];
+};
+
+/* How a helper call on a known map is made. */
+enum jit_call_kind {
+    JIT_CALL_MAP,   /* the map's own function, with key and value as whole words */
+    JIT_CALL_ARRAY, /* lookups and additions in place */
+    JIT_CALL_HASH,
+    JIT_CALL_BLOOM,
+    JIT_CALL_COUNT_MIN,
+    JIT_CALL_BLOOM_ADD,
+    JIT_CALL_COUNT_MIN_ADD
+};
+
+struct jit_call {
+    uint8_t kind;
+    struct oko_map *map;
+    struct jit_buffer key, value;
+};
+
+/* An 8-byte word of a key: in a register, or in memory as it is. */
+struct jit_word {
+    bool in_memory;
+    uint8_t reg;
+    struct x64_mem mem;
+};
+
+/* The rest of a call, behind the function: labels, and the words of the key while they last. */
+struct jit_late {
+    uint32_t pc;
+    uint32_t entry, null, retry, next, done;
+    struct jit_word w[JIT_MAX_WORDS];
+    uint32_t n_words;
+    uint8_t hits; /* register */
 };
 
 /* A function of the program: the entry, or what a local call names. */
@@ -94,8 +151,10 @@ struct jit_func {
     uint32_t label;
     uint16_t used; /* registers that its own instructions touch */
     uint16_t live_in;
-    bool calls;     /* needs an aligned stack: calls something out of line */
+    bool calls;     /* needs an aligned stack: calls something on its main path */
+    bool clobbers;  /* ... or at least destroys what a call would */
     uint32_t stack; /* bytes below the frame pointer that it may touch */
+    uint32_t temp;  /* bytes for keys and values of calls */
 };
 
 /* What the entry keeps for the whole run: in a callee-saved register, or in a slot of the frame. */
@@ -119,20 +178,25 @@ struct jit {
     uint32_t n;
     struct jit_func *funcs; /* funcs[0] is the entry */
     uint32_t n_funcs, funcs_room;
+    struct jit_call *calls;
+    uint32_t n_calls, calls_room;
+    struct jit_late *late; /* of the body being emitted */
+    uint32_t n_late, late_room;
     uint32_t *label; /* of each pc in the body being emitted, or JIT_UNLABELLED */
     uint32_t *order; /* pcs of the function at hand, rising */
     uint32_t n_order;
     uint32_t *work; /* n slots for searches */
     uint32_t *seen; /* n marks: == stamp, reached from the function at hand */
     uint32_t stamp;
-    uint32_t *func_at; /* of each pc: 1 + index of the function that starts there, or 0 */
-    uint16_t used;     /* registers used by any function */
-    bool has_local;    /* has local calls */
-    bool counts_depth; /* local calls may recurse, or nest deeper than OKO_MAX_FRAMES */
-    bool has_calls;    /* calls anything out of line */
-    bool has_fuel;     /* counts back edges */
-    bool uses_env;     /* PIN_ENV */
-    bool uses_meta;    /* PIN_META, in the entry */
+    uint32_t *func_at;  /* of each pc: 1 + index of the function that starts there, or 0 */
+    uint16_t used;      /* registers used by any function */
+    bool has_local;     /* has local calls */
+    bool counts_depth;  /* local calls may recurse, or nest deeper than OKO_MAX_FRAMES */
+    bool has_calls;     /* destroys the registers that a call may destroy */
+    bool stack_escapes; /* the function at hand keeps addresses of its stack */
+    bool has_fuel;      /* counts back edges */
+    bool uses_env;      /* PIN_ENV */
+    bool uses_meta;     /* PIN_META, in the entry */
     bool stores_meta, stores_pkt; /* env->meta; env->pkt and env->len */
     bool aborts_in_sub;           /* a function other than the entry may end the run */
 
@@ -140,6 +204,7 @@ struct jit {
     const struct jit_func *func;
     bool batch;
     struct jit_place pin[N_PINS];
+    int32_t temp;       /* words of keys and values for calls: offset from rsp */
     uint32_t frame;     /* the frame pointer is rsp + frame */
     uint32_t frame_sub; /* bytes that the prologue takes off rsp */
     uint8_t saved[6];   /* callee-saved registers, in the order of their pushes */
@@ -157,6 +222,7 @@ int jit_lower(struct jit *j);
 /* Fills order, the live sets and *func (used, live_in, calls, stack). */
 void jit_analyse(struct jit *j, struct jit_func *func);
 void jit_find_live(struct jit *j);
+uint16_t jit_live_after(const struct jit *j, uint32_t pc); /* from the sets of those that follow */
 uint16_t jit_live_before(const struct jit *j, uint32_t pc);
 bool jit_is_pure(const struct jit_op *op); /* does nothing but write dst */
 uint16_t jit_reads(const struct jit_op *op);
@@ -173,6 +239,17 @@ void jit_peep(struct jit *j, struct jit_func *func);
 void jit_emit_op(struct jit *j, uint32_t pc, uint32_t next);     /* next: the pc emitted after it */
 unsigned jit_use(struct jit *j, unsigned reg, unsigned scratch); /* x86 register with its value */
 struct x64_mem jit_mem(struct jit *j, const struct jit_op *op);
+
+/* keys.c */
+void jit_plan_calls(struct jit *j); /* chooses how calls are made; arguments may become unused */
+void jit_widen_copies(struct jit *j);
+void jit_plan_buffers(struct jit *j); /* finds where keys and values come from */
+
+/* maps.c */
+bool jit_call_uses_env(const struct jit_call *call);
+bool jit_sketch_in_place(const struct oko_map *map); /* few enough blocks to read */
+void jit_emit_call(struct jit *j, uint32_t pc);
+void jit_emit_late(struct jit *j);
 
 /* call.c */
 void jit_emit_helper(struct jit *j, uint32_t pc);

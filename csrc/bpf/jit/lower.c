@@ -83,6 +83,21 @@ static struct jit_op lower_atomic(struct oko_insn i)
     return op;
 }
 
+static uint16_t bit(unsigned reg)
+{
+    return reg == JIT_NONE ? 0 : (uint16_t)(1u << reg);
+}
+
+static uint16_t helper_reads(int64_t id) /* unknown ones (conformance): all */
+{
+    const struct oko_helper *h = oko_helper((int32_t)id);
+    uint16_t reads = 0;
+    for (unsigned i = 0; h && i < 5; i++)
+        if (h->arg[i] != OKO_ARG_NONE)
+            reads |= bit(i + 1);
+    return h ? reads : 0x3e;
+}
+
 static struct jit_op lower_jump(const struct jit *j, uint32_t pc)
 {
     struct oko_insn i = j->prog->spec.insns[pc];
@@ -110,8 +125,8 @@ static struct jit_op lower_jump(const struct jit *j, uint32_t pc)
         } else {
             op.op = JIT_HELPER;
             op.imm = i.imm;
-            if (jit_is_unwind(j, &op))
-                op.a = 1;
+            op.target = (uint32_t)JIT_UNLABELLED;
+            op.args = jit_is_unwind(j, &op) ? bit(1) : helper_reads(i.imm);
         }
         op.dst = 0;
         return op;
@@ -233,21 +248,6 @@ int jit_lower(struct jit *j)
 
 /* ---------------------------------------------------------------- registers */
 
-static uint16_t bit(unsigned reg)
-{
-    return reg == JIT_NONE ? 0 : (uint16_t)(1u << reg);
-}
-
-static uint16_t helper_reads(int64_t id) /* unknown ones (conformance): all */
-{
-    const struct oko_helper *h = oko_helper((int32_t)id);
-    uint16_t reads = 0;
-    for (unsigned i = 0; h && i < 5; i++)
-        if (h->arg[i] != OKO_ARG_NONE)
-            reads |= bit(i + 1);
-    return h ? reads : 0x3e;
-}
-
 uint16_t jit_reads(const struct jit_op *op)
 {
     uint16_t reads = bit(op->a) | bit(op->b) | bit(op->base) | bit(op->index) | bit(op->sel);
@@ -258,7 +258,7 @@ uint16_t jit_reads(const struct jit_op *op)
     case JIT_CALLX:
         return reads | 0x3e;
     case JIT_HELPER:
-        return reads | helper_reads(op->imm);
+        return reads | op->args;
     case JIT_EXIT:
         return 1;
     case JIT_SELECT:
@@ -287,7 +287,7 @@ bool jit_is_pure(const struct jit_op *op)
 
 bool jit_has_target(const struct jit *j, const struct jit_op *op)
 {
-    return (op->op == JIT_JMP || op->op == JIT_JCC) && op->target < j->n;
+    return (op->op == JIT_JMP || op->op == JIT_JCC || op->op == JIT_HELPER) && op->target < j->n;
 }
 
 bool jit_is_jump(const struct jit_op *op)
@@ -333,7 +333,18 @@ uint16_t jit_live_before(const struct jit *j, uint32_t pc)
     return (uint16_t)((op->live & ~jit_writes(op)) | jit_reads(op));
 }
 
-/* Live sets: backward sweeps until nothing changes; the sets only grow. */
+uint16_t jit_live_after(const struct jit *j, uint32_t pc)
+{
+    const struct jit_op *op = &j->ops[pc];
+    uint16_t live = 0;
+    if (jit_has_target(j, op))
+        live |= jit_live_before(j, op->target);
+    if (!jit_is_jump(op) && pc + 1 < j->n)
+        live |= jit_live_before(j, pc + 1);
+    return live;
+}
+
+/* Backward sweeps until nothing changes; the sets only grow. */
 void jit_find_live(struct jit *j)
 {
     for (uint32_t k = 0; k < j->n_order; k++)
@@ -341,13 +352,8 @@ void jit_find_live(struct jit *j)
     for (bool changed = true; changed;) {
         changed = false;
         for (uint32_t k = j->n_order; k-- > 0;) {
-            uint32_t pc = j->order[k];
-            struct jit_op *op = &j->ops[pc];
-            uint16_t live = 0;
-            if (jit_has_target(j, op))
-                live |= jit_live_before(j, op->target);
-            if (!jit_is_jump(op) && pc + 1 < j->n)
-                live |= jit_live_before(j, pc + 1);
+            struct jit_op *op = &j->ops[j->order[k]];
+            uint16_t live = jit_live_after(j, j->order[k]);
             if (live != op->live) {
                 op->live = live;
                 changed = true;
@@ -359,7 +365,7 @@ void jit_find_live(struct jit *j)
 /* Bytes of stack a function may touch. Once the frame pointer is copied, all of it. */
 static uint32_t stack_of(const struct jit_op *op)
 {
-    if (!(jit_reads(op) & 1 << JIT_FP))
+    if (!(jit_reads(op) & 1 << JIT_FP) || op->op == JIT_HELPER)
         return 0;
     bool access = op->op == JIT_LOAD || op->op == JIT_STORE || op->op == JIT_ATOMIC || op->mem;
     if (!access || op->a == JIT_FP || op->b == JIT_FP || op->index != JIT_NONE || op->off >= 0)
@@ -367,21 +373,55 @@ static uint32_t stack_of(const struct jit_op *op)
     return (uint32_t)-op->off;
 }
 
+static bool makes_call(const struct jit *j, const struct jit_op *op)
+{
+    if (op->op == JIT_HELPER && op->call)
+        return j->calls[op->call - 1].kind == JIT_CALL_MAP;
+    return op->op == JIT_LOCAL || op->op == JIT_CALLX ||
+           (op->op == JIT_HELPER && !jit_is_time(j, op) && !jit_is_unwind(j, op));
+}
+
+static uint32_t buffer_stack(const struct jit_call *call)
+{
+    uint32_t stack = 0;
+    const struct jit_buffer *both[2] = {&call->key, &call->value};
+    for (unsigned i = 0; i < 2; i++)
+        for (uint32_t k = 0; k < both[i]->n_pieces; k++) {
+            const struct jit_piece *p = &both[i]->piece[k];
+            if (p->kind == JIT_PIECE_MEM && p->reg == JIT_FP && -p->off > (int32_t)stack)
+                stack = (uint32_t)-p->off;
+        }
+    return stack;
+}
+
+/* Room for key and value of a call made with whole words. */
+static uint32_t temp_of(const struct jit *j, const struct jit_op *op)
+{
+    if (op->op != JIT_HELPER || !op->call || j->calls[op->call - 1].kind != JIT_CALL_MAP)
+        return 0;
+    const struct jit_call *call = &j->calls[op->call - 1];
+    return ((call->key.n_pieces ? call->key.size + 7 : 0) & ~7u) +
+           ((call->value.n_pieces ? call->value.size + 7 : 0) & ~7u);
+}
+
 void jit_analyse(struct jit *j, struct jit_func *func)
 {
     reach(j, func);
     jit_find_live(j);
     func->used = 0;
-    func->calls = false;
-    func->stack = 0;
+    func->calls = func->clobbers = false;
+    func->stack = func->temp = 0;
     for (uint32_t k = 0; k < j->n_order; k++) {
         const struct jit_op *op = &j->ops[j->order[k]];
+        bool checks = j->prog->facts.insn[j->order[k]].guard == OKO_GUARD_VALUE;
         func->used |= jit_reads(op) | jit_writes(op);
-        func->calls |= op->op == JIT_LOCAL || op->op == JIT_CALLX ||
-                       (op->op == JIT_HELPER && !jit_is_time(j, op) && !jit_is_unwind(j, op)) ||
-                       j->prog->facts.insn[j->order[k]].guard == OKO_GUARD_VALUE;
-        uint32_t stack = stack_of(op);
+        func->calls |= makes_call(j, op) || checks;
+        func->clobbers |= makes_call(j, op) || (op->op == JIT_HELPER && op->call);
+        uint32_t stack = stack_of(op), temp = temp_of(j, op);
+        if (op->op == JIT_HELPER && op->call)
+            stack = buffer_stack(&j->calls[op->call - 1]);
         func->stack = stack > func->stack ? stack : func->stack;
+        func->temp = temp > func->temp ? temp : func->temp;
     }
     func->live_in = jit_live_before(j, func->start);
 }

@@ -8,90 +8,7 @@
  * Everything here only ever replaces operations by others that compute the same; when in doubt it
  * leaves them alone. Guarded programs (checks at run time) keep their memory operations as they
  * are, because a check belongs to its place. */
-#include "jit.h"
-
-enum { WINDOW = 48 }; /* how far back a definition is looked for */
-
-/* Positions [from, to) in j->order. */
-struct region {
-    struct jit *j;
-    uint32_t from, to;
-    bool keep_memory;
-};
-
-static struct jit_op *op_at(const struct region *r, uint32_t k)
-{
-    return &r->j->ops[r->j->order[k]];
-}
-
-static uint16_t bit(unsigned reg)
-{
-    return reg == JIT_NONE ? 0 : (uint16_t)(1u << reg);
-}
-
-static void become_nop(struct jit_op *op)
-{
-    op->op = JIT_NOP;
-    op->dst = op->a = op->b = op->base = op->index = op->sel = JIT_NONE;
-    op->mem = JIT_MEM_NONE;
-}
-
-/* Registers read at k: by the operation, or by who it may branch to. */
-static uint16_t reads_at(const struct region *r, uint32_t k)
-{
-    const struct jit_op *op = op_at(r, k);
-    uint16_t reads = jit_reads(op);
-    return jit_has_target(r->j, op) ? reads | jit_live_before(r->j, op->target) : reads;
-}
-
-enum { NOWHERE = -1 };
-
-/* Position of the last write of reg before k, or NOWHERE in the region (or too far). */
-static uint32_t definition(const struct region *r, uint32_t k, unsigned reg)
-{
-    if (reg >= 10)
-        return (uint32_t)NOWHERE;
-    for (uint32_t i = k, n = 0; i-- > r->from && n < WINDOW; n++)
-        if (jit_writes(op_at(r, i)) & bit(reg))
-            return i;
-    return (uint32_t)NOWHERE;
-}
-
-static bool read_between(const struct region *r, uint32_t after, uint32_t before, unsigned reg)
-{
-    for (uint32_t i = after + 1; i < before; i++)
-        if (reads_at(r, i) & bit(reg))
-            return true;
-    return false;
-}
-
-static bool written_between(const struct region *r, uint32_t after, uint32_t before, unsigned reg)
-{
-    for (uint32_t i = after + 1; i < before; i++)
-        if (jit_writes(op_at(r, i)) & bit(reg))
-            return true;
-    return false;
-}
-
-/* Is the value that p defines in reg used at k and nowhere else? */
-static bool only_use(const struct region *r, uint32_t p, uint32_t k, unsigned reg)
-{
-    const struct jit_op *user = op_at(r, k);
-    bool dead = (jit_writes(user) & bit(reg)) || !(user->live & bit(reg));
-    if (jit_has_target(r->j, user) && (jit_live_before(r->j, user->target) & bit(reg)))
-        dead = false;
-    return dead && !read_between(r, p, k, reg);
-}
-
-static bool compares(const struct jit_op *op)
-{
-    return op->op == JIT_JCC || op->op == JIT_SELECT || op->op == JIT_EXIT_IF;
-}
-
-static bool is_access(const struct jit_op *op)
-{
-    return op->op == JIT_LOAD || op->op == JIT_STORE || op->op == JIT_ATOMIC;
-}
+#include "region.h"
 
 /* ---------------------------------------------------------------- copies */
 
@@ -103,7 +20,7 @@ struct copies {
 static uint8_t source(const struct copies *c, uint8_t reg, bool low_is_enough, bool fp_is_fine)
 {
     if (reg >= 10 || c->of[reg] == JIT_NONE || (c->of[reg] == JIT_FP && !fp_is_fine) ||
-        ((c->low_only & bit(reg)) && !low_is_enough))
+        ((c->low_only & jit_bit(reg)) && !low_is_enough))
         return reg;
     return c->of[reg];
 }
@@ -111,18 +28,18 @@ static uint8_t source(const struct copies *c, uint8_t reg, bool low_is_enough, b
 static void forget_copies(struct copies *c, uint16_t written)
 {
     for (unsigned r = 0; r < 10; r++)
-        if ((written & bit(r)) || (c->of[r] < 10 && (written & bit(c->of[r]))))
+        if ((written & jit_bit(r)) || (c->of[r] < 10 && (written & jit_bit(c->of[r]))))
             c->of[r] = JIT_NONE;
 }
 
 /* Reads the originals instead of copies, so that the copies may become unused. */
-static void propagate_copies(const struct region *r)
+static void propagate_copies(const struct jit_region *r)
 {
     struct copies c = {.low_only = 0};
     for (unsigned reg = 0; reg < 10; reg++)
         c.of[reg] = JIT_NONE;
     for (uint32_t k = r->from; k < r->to; k++) {
-        struct jit_op *op = op_at(r, k);
+        struct jit_op *op = jit_op_at(r, k);
         bool narrow = !op->w || (op->op == JIT_STORE && op->width <= 4) ||
                       ((op->op == JIT_ZEXT || op->op == JIT_BSWAP) && op->width <= 4);
         bool add = op->op == JIT_ADD && op->b == JIT_NONE;
@@ -137,7 +54,8 @@ static void propagate_copies(const struct region *r)
         forget_copies(&c, jit_writes(op));
         if (op->op == JIT_MOV && op->a != JIT_NONE && op->a != op->dst) {
             c.of[op->dst] = op->a;
-            c.low_only = (uint16_t)(op->w ? c.low_only & ~bit(op->dst) : c.low_only | bit(op->dst));
+            c.low_only =
+                (uint16_t)(op->w ? c.low_only & ~jit_bit(op->dst) : c.low_only | jit_bit(op->dst));
         }
     }
 }
@@ -150,31 +68,31 @@ static bool fits32(int64_t v)
 }
 
 /* May the operation at k read what was in src at p? With src == dst of p only if p goes. */
-static bool reaches(const struct region *r, uint32_t p, uint32_t k, unsigned src)
+static bool reaches(const struct jit_region *r, uint32_t p, uint32_t k, unsigned src)
 {
-    return src >= 10 || (src == op_at(r, p)->dst ? true : !written_between(r, p, k, src));
+    return src >= 10 || (src == jit_op_at(r, p)->dst ? true : !jit_written_between(r, p, k, src));
 }
 
 /* Takes one addition (or shift of the index) into the memory operand of the operation at k. */
-static bool fold_address_once(const struct region *r, uint32_t k, bool index)
+static bool fold_address_once(const struct jit_region *r, uint32_t k, bool index)
 {
-    struct jit_op *op = op_at(r, k);
+    struct jit_op *op = jit_op_at(r, k);
     unsigned reg = index ? op->index : op->base;
-    uint32_t p = definition(r, k, reg);
-    if (p == (uint32_t)NOWHERE)
+    uint32_t p = jit_definition(r, k, reg);
+    if (p == (uint32_t)JIT_NOWHERE)
         return false;
-    struct jit_op *def = op_at(r, p);
+    struct jit_op *def = jit_op_at(r, p);
     if (!def->w || def->dst != reg)
         return false;
     bool own = def->a == reg || def->b == reg; /* it changes its own operand */
     bool several = (op->base == reg) + (op->index == reg) + (op->a == reg) + (op->b == reg) +
                        (op->sel == reg) >
                    1;
-    if (own && (several || !only_use(r, p, k, reg)))
+    if (own && (several || !jit_only_use(r, p, k, reg)))
         return false;
     if (!reaches(r, p, k, def->a) || (def->b != JIT_NONE && !reaches(r, p, k, def->b)))
         return false;
-    if (own && (def->a == reg ? written_between(r, p, k, reg) : false))
+    if (own && (def->a == reg ? jit_written_between(r, p, k, reg) : false))
         return false;
     uint8_t x = def->a, y = def->b;
     if (def->op == JIT_ADD && y == JIT_NONE && def->imm == (int32_t)def->imm) {
@@ -197,15 +115,15 @@ static bool fold_address_once(const struct region *r, uint32_t k, bool index)
         return false;
     }
     if (own)
-        become_nop(def);
+        jit_become_nop(def);
     return true;
 }
 
-static void fold_addresses(const struct region *r)
+static void fold_addresses(const struct jit_region *r)
 {
     for (uint32_t k = r->from; k < r->to; k++) {
-        struct jit_op *op = op_at(r, k);
-        if (!is_access(op) || r->keep_memory)
+        struct jit_op *op = jit_op_at(r, k);
+        if (!jit_is_access(op) || r->keep_memory)
             continue;
         for (int i = 0; i < 6; i++)
             if (!fold_address_once(r, k, false) &&
@@ -223,13 +141,13 @@ static bool shift_by_imm(const struct jit_op *op, enum jit_opcode shift, bool w)
 
 /* x << n | x >> (width - n), the halves computed anywhere before: the later half becomes the
  * rotation, into the register of the or. */
-static void find_rotation(const struct region *r, uint32_t k)
+static void find_rotation(const struct jit_region *r, uint32_t k)
 {
-    struct jit_op *op = op_at(r, k);
+    struct jit_op *op = jit_op_at(r, k);
     if (op->op != JIT_OR || op->b == JIT_NONE || op->a >= 10 || op->b >= 10 || op->a == op->b)
         return;
-    uint32_t p = definition(r, k, op->a), q = definition(r, k, op->b);
-    if (p == (uint32_t)NOWHERE || q == (uint32_t)NOWHERE)
+    uint32_t p = jit_definition(r, k, op->a), q = jit_definition(r, k, op->b);
+    if (p == (uint32_t)JIT_NOWHERE || q == (uint32_t)JIT_NOWHERE)
         return;
     unsigned width = op->w ? 64 : 32;
     uint8_t late_reg = op->a, early_reg = op->b;
@@ -240,64 +158,64 @@ static void find_rotation(const struct region *r, uint32_t k)
         late_reg = op->b;
         early_reg = op->a;
     }
-    struct jit_op *late = op_at(r, p), *early = op_at(r, q);
+    struct jit_op *late = jit_op_at(r, p), *early = jit_op_at(r, q);
     bool left_late = shift_by_imm(late, JIT_LSH, op->w) && shift_by_imm(early, JIT_RSH, op->w);
     bool left_early = shift_by_imm(late, JIT_RSH, op->w) && shift_by_imm(early, JIT_LSH, op->w);
     if ((!left_late && !left_early) || late->imm + early->imm != width || late->imm == 0 ||
         late->imm == width || late->a != early->a || late->a >= 10 || early->dst == early->a ||
-        written_between(r, q, p, late->a))
+        jit_written_between(r, q, p, late->a))
         return;
     /* The halves must have no other use; the or's register is free from p on. */
-    if (!only_use(r, p, k, late_reg) && op->dst != late_reg)
+    if (!jit_only_use(r, p, k, late_reg) && op->dst != late_reg)
         return;
-    if (read_between(r, p, k, late_reg) || read_between(r, q, k, early_reg) ||
-        (op->dst != early_reg && (op->live & bit(early_reg))) ||
-        (op->dst != late_reg && (op->live & bit(late_reg))) ||
-        (op->dst != late_reg && op->dst != early_reg) || written_between(r, p, k, op->dst))
+    if (jit_read_between(r, p, k, late_reg) || jit_read_between(r, q, k, early_reg) ||
+        (op->dst != early_reg && (op->live & jit_bit(early_reg))) ||
+        (op->dst != late_reg && (op->live & jit_bit(late_reg))) ||
+        (op->dst != late_reg && op->dst != early_reg) || jit_written_between(r, p, k, op->dst))
         return;
     int64_t left = left_late ? late->imm : early->imm;
     late->op = JIT_ROL;
     late->imm = left;
     late->dst = op->dst;
-    become_nop(early);
-    become_nop(op);
+    jit_become_nop(early);
+    jit_become_nop(op);
 }
 
 /* The same where the compiler has pulled the left shift into a multiplication:
  * x * (c << n) | (x * c) >> (width - n). */
-static void find_product_rotation(const struct region *r, uint32_t k)
+static void find_product_rotation(const struct jit_region *r, uint32_t k)
 {
-    struct jit_op *op = op_at(r, k);
+    struct jit_op *op = jit_op_at(r, k);
     if (op->op != JIT_OR || op->b == JIT_NONE || op->a >= 10 || op->b >= 10 || op->a == op->b)
         return;
     for (int swap = 0; swap < 2; swap++) {
         uint8_t low = swap ? op->b : op->a, high = swap ? op->a : op->b;
-        uint32_t p = definition(r, k, low), q = definition(r, k, high);
-        if (p == (uint32_t)NOWHERE || q == (uint32_t)NOWHERE)
+        uint32_t p = jit_definition(r, k, low), q = jit_definition(r, k, high);
+        if (p == (uint32_t)JIT_NOWHERE || q == (uint32_t)JIT_NOWHERE)
             continue;
-        struct jit_op *shift = op_at(r, p), *big = op_at(r, q);
+        struct jit_op *shift = jit_op_at(r, p), *big = jit_op_at(r, q);
         unsigned width = op->w ? 64 : 32;
         if (!shift_by_imm(shift, JIT_RSH, op->w) || !shift_by_imm(big, JIT_MUL, op->w) ||
             shift->imm == 0)
             continue;
-        uint32_t m = definition(r, p, shift->a);
-        if (m == (uint32_t)NOWHERE || !shift_by_imm(op_at(r, m), JIT_MUL, op->w))
+        uint32_t m = jit_definition(r, p, shift->a);
+        if (m == (uint32_t)JIT_NOWHERE || !shift_by_imm(jit_op_at(r, m), JIT_MUL, op->w))
             continue;
-        const struct jit_op *small = op_at(r, m);
+        const struct jit_op *small = jit_op_at(r, m);
         unsigned n = width - (unsigned)shift->imm;
         uint64_t want = (uint64_t)small->imm << n;
         bool same = op->w ? want == (uint64_t)big->imm : (uint32_t)want == (uint32_t)big->imm;
         uint32_t first = m < q ? m : q, second = m < q ? q : m;
-        if (!same || small->a != big->a || small->a >= 10 || op_at(r, first)->dst == small->a ||
-            written_between(r, first, second, small->a))
+        if (!same || small->a != big->a || small->a >= 10 || jit_op_at(r, first)->dst == small->a ||
+            jit_written_between(r, first, second, small->a))
             continue;
-        if (op->dst != low || read_between(r, p, k, low) || read_between(r, q, k, high) ||
-            (op->live & bit(high)))
+        if (op->dst != low || jit_read_between(r, p, k, low) || jit_read_between(r, q, k, high) ||
+            (op->live & jit_bit(high)))
             continue;
         shift->op = JIT_ROL;
         shift->imm = n;
-        become_nop(big);
-        become_nop(op);
+        jit_become_nop(big);
+        jit_become_nop(op);
         return;
     }
 }
@@ -340,20 +258,20 @@ static bool is_signed(uint8_t cc)
 }
 
 /* a = x & mask; if a ==/!= 0: tests the bits. */
-static void fold_and(const struct region *r, uint32_t k)
+static void fold_and(const struct jit_region *r, uint32_t k)
 {
-    struct jit_op *op = op_at(r, k);
+    struct jit_op *op = jit_op_at(r, k);
     if (op->b != JIT_NONE || op->imm != 0 || op->mem || (op->cc != BPF_JEQ && op->cc != BPF_JNE))
         return;
-    uint32_t p = definition(r, k, op->a);
-    if (p == (uint32_t)NOWHERE || !only_use(r, p, k, op->a) || op->b == op->a)
+    uint32_t p = jit_definition(r, k, op->a);
+    if (p == (uint32_t)JIT_NOWHERE || !jit_only_use(r, p, k, op->a) || op->b == op->a)
         return;
-    struct jit_op *and = op_at(r, p);
+    struct jit_op *and = jit_op_at(r, p);
     if (and->op != JIT_AND || and->a >= 10 || (and->w && !op->w) ||
-        (and->a != and->dst && written_between(r, p, k, and->a)))
+        (and->a != and->dst && jit_written_between(r, p, k, and->a)))
         return;
     if (and->b != JIT_NONE &&
-        (and->b >= 10 || written_between(r, p, k, and->b) || and->b == and->dst))
+        (and->b >= 10 || jit_written_between(r, p, k, and->b) || and->b == and->dst))
         return;
     if (op->sel == op->a || op->dst == op->a)
         return;
@@ -362,13 +280,7 @@ static void fold_and(const struct region *r, uint32_t k)
     op->a = and->a;
     op->b = and->b;
     op->imm = (int32_t) and->imm;
-    become_nop(and);
-}
-
-static bool writes_memory(const struct jit_op *op)
-{
-    return op->op == JIT_STORE || op->op == JIT_ATOMIC || op->op == JIT_LOCAL ||
-           op->op == JIT_HELPER || op->op == JIT_CALLX;
+    jit_become_nop(and);
 }
 
 /* Can a comparison of a loaded value of this width compare memory instead? */
@@ -386,21 +298,21 @@ static bool comparable(const struct jit_op *op, unsigned width)
 }
 
 /* A value that is loaded only to be compared stays in memory. */
-static void fold_load(const struct region *r, uint32_t k)
+static void fold_load(const struct jit_region *r, uint32_t k)
 {
-    struct jit_op *op = op_at(r, k);
+    struct jit_op *op = jit_op_at(r, k);
     if (op->mem || op->a >= 10 || op->a == op->b || op->a == op->sel || r->keep_memory)
         return;
-    uint32_t p = definition(r, k, op->a);
-    if (p == (uint32_t)NOWHERE || !only_use(r, p, k, op->a) || op->dst == op->a)
+    uint32_t p = jit_definition(r, k, op->a);
+    if (p == (uint32_t)JIT_NOWHERE || !jit_only_use(r, p, k, op->a) || op->dst == op->a)
         return;
-    struct jit_op *load = op_at(r, p);
+    struct jit_op *load = jit_op_at(r, p);
     uint8_t width = load->width == 8 && !op->w ? 4 : load->width; /* the low half comes first */
     if (load->op != JIT_LOAD || load->sx || !comparable(op, width))
         return;
     for (uint32_t i = p + 1; i < k; i++)
-        if (writes_memory(op_at(r, i)) ||
-            (jit_writes(op_at(r, i)) & (bit(load->base) | bit(load->index))))
+        if (jit_writes_memory(jit_op_at(r, i)) ||
+            (jit_writes(jit_op_at(r, i)) & (jit_bit(load->base) | jit_bit(load->index))))
             return;
     if (load->base == load->dst || load->index == load->dst)
         return; /* the address is gone, unless nothing but the load changes it: rare */
@@ -411,30 +323,30 @@ static void fold_load(const struct region *r, uint32_t k)
     op->scale = load->scale;
     op->off = load->off;
     op->width = width;
-    become_nop(load);
+    jit_become_nop(load);
 }
 
 /* ---------------------------------------------------------------- selections and results */
 
 /* The next operation that does something, if control can only come to it from k. */
-static uint32_t follower(const struct region *r, uint32_t k)
+static uint32_t follower(const struct jit_region *r, uint32_t k)
 {
     for (k++; k < r->to; k++)
-        if (op_at(r, k)->op != JIT_NOP)
+        if (jit_op_at(r, k)->op != JIT_NOP)
             return k;
-    return (uint32_t)NOWHERE;
+    return (uint32_t)JIT_NOWHERE;
 }
 
 /* A branch around one move becomes a conditional move: such branches come from the compiler's
  * selections and are often hard to predict. */
-static void find_select(const struct region *r, uint32_t k)
+static void find_select(const struct jit_region *r, uint32_t k)
 {
     struct jit *j = r->j;
-    struct jit_op *op = op_at(r, k);
+    struct jit_op *op = jit_op_at(r, k);
     uint32_t m = follower(r, k);
-    if (op->op != JIT_JCC || op->target >= j->n || m == (uint32_t)NOWHERE)
+    if (op->op != JIT_JCC || op->target >= j->n || m == (uint32_t)JIT_NOWHERE)
         return;
-    struct jit_op *move = op_at(r, m);
+    struct jit_op *move = jit_op_at(r, m);
     if (move->op != JIT_MOV || !move->w || move->a == JIT_FP ||
         (move->a == JIT_NONE && (uint64_t)move->imm > UINT32_MAX))
         return;
@@ -454,15 +366,15 @@ static void find_select(const struct region *r, uint32_t k)
     op->sel = move->a;
     op->target = (uint32_t)move->imm;
     op->live = move->live;
-    become_nop(move);
+    jit_become_nop(move);
     move->live = op->live;
 }
 
 /* Leaving with 1 on one branch and 0 on the other: the condition is the result. */
-static void find_exit_if(const struct region *r, uint32_t k)
+static void find_exit_if(const struct jit_region *r, uint32_t k)
 {
     struct jit *j = r->j;
-    struct jit_op *op = op_at(r, k);
+    struct jit_op *op = jit_op_at(r, k);
     if (op->op != JIT_JCC || op->target < j->n)
         return;
     uint32_t next = k + 1;
@@ -482,49 +394,7 @@ static void find_exit_if(const struct region *r, uint32_t k)
 
 /* ---------------------------------------------------------------- all together */
 
-/* Removes what computes something that nobody reads. */
-static void sweep_dead(struct jit *j)
-{
-    for (bool removed = true; removed;) {
-        removed = false;
-        jit_find_live(j);
-        for (uint32_t k = j->n_order; k-- > 0;) {
-            struct jit_op *op = &j->ops[j->order[k]];
-            bool checked = j->prog->facts.insn[j->order[k]].flags & OKO_FACT_GUARD;
-            bool self = op->op == JIT_MOV && op->a == op->dst && op->w;
-            if (jit_is_pure(op) && !checked && (self || !(op->live & bit(op->dst)))) {
-                become_nop(op);
-                removed = true;
-            }
-        }
-    }
-}
-
-static void mark_entries(struct jit *j)
-{
-    for (uint32_t k = 0; k < j->n_order; k++)
-        j->label[j->order[k]] = 0;
-    for (uint32_t k = 0; k < j->n_order; k++) {
-        const struct jit_op *op = &j->ops[j->order[k]];
-        if (jit_has_target(j, op))
-            j->label[op->target] = 1;
-    }
-}
-
-static void each_region(struct jit *j, void (*pass)(const struct region *r))
-{
-    struct region r = {.j = j, .keep_memory = j->prog->facts.guards != 0};
-    mark_entries(j);
-    for (r.from = 0; r.from < j->n_order; r.from = r.to) {
-        r.to = r.from + 1;
-        while (r.to < j->n_order && !j->label[j->order[r.to]] &&
-               !jit_is_jump(&j->ops[j->order[r.to - 1]]))
-            r.to++;
-        pass(&r);
-    }
-}
-
-static void rotate(const struct region *r)
+static void rotate(const struct jit_region *r)
 {
     for (uint32_t k = r->from; k < r->to; k++) {
         find_rotation(r, k);
@@ -532,17 +402,17 @@ static void rotate(const struct region *r)
     }
 }
 
-static void fold_comparisons(const struct region *r)
+static void fold_comparisons(const struct jit_region *r)
 {
     for (uint32_t k = r->from; k < r->to; k++) {
-        if (!compares(op_at(r, k)))
+        if (!jit_compares(jit_op_at(r, k)))
             continue;
         fold_and(r, k);
         fold_load(r, k);
     }
 }
 
-static void select_values(const struct region *r)
+static void select_values(const struct jit_region *r)
 {
     for (uint32_t k = r->from; k < r->to; k++) {
         find_exit_if(r, k);
@@ -552,16 +422,24 @@ static void select_values(const struct region *r)
 
 void jit_peep(struct jit *j, struct jit_func *func)
 {
-    each_region(j, propagate_copies);
-    sweep_dead(j);
-    each_region(j, rotate);
-    sweep_dead(j);
-    each_region(j, fold_addresses);
-    sweep_dead(j);
-    each_region(j, select_values);
+    bool in_place = !(jit_skip & JIT_SKIP_INLINE);
+    jit_each_region(j, propagate_copies);
+    if (in_place)
+        jit_plan_calls(j); /* their arguments may become unused */
+    jit_sweep_dead(j);
+    jit_each_region(j, rotate);
+    jit_sweep_dead(j);
+    if (in_place)
+        jit_widen_copies(j);
+    jit_sweep_dead(j);
+    jit_each_region(j, fold_addresses);
+    jit_sweep_dead(j);
+    jit_each_region(j, select_values);
     jit_analyse(j, func);
-    each_region(j, propagate_copies);
-    sweep_dead(j);
-    each_region(j, fold_comparisons);
+    jit_each_region(j, propagate_copies);
+    jit_sweep_dead(j);
+    jit_each_region(j, fold_comparisons);
     jit_analyse(j, func);
+    if (in_place)
+        jit_plan_buffers(j);
 }

@@ -739,6 +739,11 @@ void x64_blsi(struct x64 *a, bool w, unsigned dst, unsigned src)
     vex(a, 2, 0, w, 0xf3, 3, dst, src);
 }
 
+void x64_bt(struct x64 *a, bool w, unsigned bits, unsigned index)
+{
+    op_r(a, wide(w), 0x0fa3, index, bits);
+}
+
 void x64_bts(struct x64 *a, bool w, unsigned bits, unsigned index)
 {
     op_r(a, wide(w), 0x0fab, index, bits);
@@ -752,6 +757,11 @@ void x64_prefetch(struct x64 *a, struct x64_mem m)
 void x64_lock_alu(struct x64 *a, enum x64_alu op, unsigned width, struct x64_mem m, unsigned src)
 {
     op_m(a, width_flags(width) | LOCK, op * 8u + 1, src, m);
+}
+
+void x64_lock_bts(struct x64 *a, struct x64_mem m, unsigned index)
+{
+    op_m(a, W | LOCK, 0x0fab, index, m);
 }
 
 void x64_lock_xadd(struct x64 *a, unsigned width, struct x64_mem m, unsigned reg)

@@ -53,7 +53,15 @@ static inline struct x64_mem x64_at_index(unsigned base, unsigned index, unsigne
 }
 
 /* Operations of the group 81/83 and their two-operand forms. */
-enum x64_alu { X64_ADD = 0, X64_OR = 1, X64_AND = 4, X64_SUB = 5, X64_XOR = 6, X64_CMP = 7 };
+enum x64_alu {
+    X64_ADD = 0,
+    X64_OR = 1,
+    X64_ADC = 2,
+    X64_AND = 4,
+    X64_SUB = 5,
+    X64_XOR = 6,
+    X64_CMP = 7
+};
 enum x64_shift { X64_ROL = 0, X64_ROR = 1, X64_SHL = 4, X64_SHR = 5, X64_SAR = 7 };
 /* One-operand operations of the group F7. */
 enum x64_unary { X64_NOT = 2, X64_NEG = 3, X64_MUL = 4, X64_DIV = 6, X64_IDIV = 7 };
@@ -157,10 +165,12 @@ void x64_cmov(struct x64 *a, enum x64_cc cc, bool w, unsigned dst, unsigned src)
 void x64_tzcnt(struct x64 *a, bool w, unsigned dst, unsigned src); /* bsf without BMI1 */
 void x64_blsr(struct x64 *a, bool w, unsigned dst, unsigned src);  /* BMI1 */
 void x64_blsi(struct x64 *a, bool w, unsigned dst, unsigned src);  /* BMI1 */
+void x64_bt(struct x64 *a, bool w, unsigned bits, unsigned index);
 void x64_bts(struct x64 *a, bool w, unsigned bits, unsigned index);
 void x64_prefetch(struct x64 *a, struct x64_mem m); /* to all levels */
 /* Atomic, width 4 or 8. xadd and xchg leave the old value in reg, cmpxchg uses rax. */
 void x64_lock_alu(struct x64 *a, enum x64_alu op, unsigned width, struct x64_mem m, unsigned src);
+void x64_lock_bts(struct x64 *a, struct x64_mem m, unsigned index); /* 64 bits; index below 64 */
 void x64_lock_xadd(struct x64 *a, unsigned width, struct x64_mem m, unsigned reg);
 void x64_lock_cmpxchg(struct x64 *a, unsigned width, struct x64_mem m, unsigned src);
 void x64_xchg(struct x64 *a, unsigned width, struct x64_mem m, unsigned reg);
