@@ -77,7 +77,7 @@ def run(
 PROGRAMS = st.binary(max_size=300).map(make_program)
 UNPROVED = st.binary(max_size=120).map(lambda data: make_program(data, unproved=True))
 SEEDS = st.integers(0, 1000)
-quick = settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
+quick = settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
 thorough = settings(max_examples=20000, deadline=None, suppress_health_check=list(HealthCheck))
 
 

@@ -131,7 +131,7 @@ def try_mutants(seed: int, count: int) -> int:
 
 
 def test_mutants() -> None:
-    assert try_mutants(1, 1000) > 150
+    assert try_mutants(1, 400) > 50
 
 
 @pytest.mark.long
