@@ -378,14 +378,33 @@ static struct oko_scalar widen(const struct oko_joiner *j, enum oko_join_mode mo
 
 /* ---------------------------------------------------------------- join */
 
-uint32_t oko_state_mismatch(const struct oko_state *old, const struct oko_state *fresh,
+static bool has_ghost(const struct oko_state *st, const struct oko_ghost *ghost)
+{
+    for (uint32_t i = 0; i < st->n_ghosts; i++)
+        if (st->ghost[i].loop == ghost->loop && st->ghost[i].frame == ghost->frame &&
+            st->ghost[i].where == ghost->where)
+            return true;
+    return false;
+}
+
+/* 0 in one and 1 in the other: mostly the outcome of a test that is looked at again later, and
+ * worth more than what a join of the two could say. */
+static bool differing_flags(const struct oko_reg *a, const struct oko_reg *b)
+{
+    return a->type == OKO_REG_SCALAR && b->type == OKO_REG_SCALAR && oko_scalar_is_const(&a->s) &&
+           oko_scalar_is_const(&b->s) && a->s.full.umin + b->s.full.umin == 1 &&
+           a->s.full.umin <= 1;
+}
+
+uint32_t oko_state_mismatch(const struct oko_state *old, const struct oko_state *fresh, bool flags,
                             const uint16_t live[OKO_MAX_FRAMES])
 {
     uint32_t n = 0;
     for (uint32_t f = 0; f < old->n_frames; f++)
         for (uint32_t i = 0; i < 10; i++)
-            n +=
-                (live[f] >> i & 1) != 0 && !same_object(&old->frame[f].r[i], &fresh->frame[f].r[i]);
+            n += (live[f] >> i & 1) != 0 &&
+                 (!same_object(&old->frame[f].r[i], &fresh->frame[f].r[i]) ||
+                  (flags && differing_flags(&old->frame[f].r[i], &fresh->frame[f].r[i])));
     for (uint32_t i = 0, k = 0; i < old->n_pieces; i++) {
         const struct oko_piece *a = &old->piece[i];
         if (!oko_reg_is_pointer(&a->r))
@@ -396,6 +415,30 @@ uint32_t oko_state_mismatch(const struct oko_state *old, const struct oko_state 
             k++;
         n += k == fresh->n_pieces || fresh->piece[k].frame != a->frame ||
              fresh->piece[k].pos != a->pos || !same_object(&fresh->piece[k].r, &a->r);
+    }
+    for (uint32_t i = 0; i < old->n_ghosts; i++)
+        n += !has_ghost(fresh, &old->ghost[i]);
+    for (uint32_t i = 0; i < fresh->n_ghosts; i++)
+        n += !has_ghost(old, &fresh->ghost[i]);
+    return n;
+}
+
+uint32_t oko_state_distance(const struct oko_state *old, const struct oko_state *fresh,
+                            const uint16_t live[OKO_MAX_FRAMES])
+{
+    uint32_t n = 0;
+    for (uint32_t f = 0; f < old->n_frames; f++)
+        for (uint32_t i = 0; i < 10; i++)
+            n += (live[f] >> i & 1) != 0 &&
+                 !oko_form_equal(&old->frame[f].r[i].f, &fresh->frame[f].r[i].f);
+    for (uint32_t i = 0, k = 0; i < old->n_pieces; i++) {
+        const struct oko_piece *a = &old->piece[i];
+        while (k < fresh->n_pieces &&
+               (fresh->piece[k].frame < a->frame ||
+                (fresh->piece[k].frame == a->frame && fresh->piece[k].pos < a->pos)))
+            k++;
+        n += k == fresh->n_pieces || fresh->piece[k].frame != a->frame ||
+             fresh->piece[k].pos != a->pos || !oko_form_equal(&fresh->piece[k].r.f, &a->r.f);
     }
     return n;
 }
@@ -431,6 +474,14 @@ static bool as_multiple(struct join *join, const struct oko_pair *pair, const st
         return false;
     keep_ids(join, &da);
     return true;
+}
+
+/* Multiples that are worth a relation: element sizes. Others are mostly two constants that happen
+ * to differ. */
+static bool is_step(int64_t k)
+{
+    uint64_t size = k < 0 ? -(uint64_t)k : (uint64_t)k;
+    return size != 0 && (size <= 4 || (size <= 4096 && (size & (size - 1)) == 0));
 }
 
 /* By how much the form grows from the old state to the new one, if that is a constant. */
@@ -487,6 +538,8 @@ static struct oko_form join_form(struct join *join, const struct oko_form *a,
             k = mine / theirs;
         else if (constant && theirs == -1 && mine != INT64_MIN)
             k = -mine;
+        if (!is_step(k))
+            continue;
         if (as_multiple(join, pair, a, b, k, &out) ||
             (!constant && as_multiple(join, pair, a, b, -1, &out)))
             return out;

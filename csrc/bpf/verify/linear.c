@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { MAX_EVALUATIONS = 600 }; /* of forms for one bound */
+
 static const int64_t max_coeff = (int64_t)1 << 40;
 
 /* ---------------------------------------------------------------- forms */
@@ -181,13 +183,13 @@ void oko_rel_bounds(struct oko_rel *rel, const struct oko_form *form, oko_wide *
 
 /* form = (form - m * con) + m * con <= form - m * con, for m > 0: an inequality that shares an id
  * with the form is subtracted so that the id goes away. */
-oko_wide oko_rel_upper(struct oko_rel *rel, const struct oko_form *form, int depth)
+static oko_wide upper(struct oko_rel *rel, const struct oko_form *form, int depth, uint64_t limit)
 {
     oko_wide lo, best;
     oko_rel_bounds(rel, form, &lo, &best);
     if (depth == 0 || form->n == 0)
         return best;
-    for (uint32_t k = 0; k < rel->n_cons; k++) {
+    for (uint32_t k = 0; k < rel->n_cons && rel->work < limit; k++) {
         const struct oko_form *con = &rel->con[k];
         int64_t tried = 0;
         for (uint32_t i = 0; i < form->n; i++) {
@@ -199,12 +201,17 @@ oko_wide oko_rel_upper(struct oko_rel *rel, const struct oko_form *form, int dep
             if (m <= 0 || m == tried || !oko_form_add_exact(&rest, form, -m, con))
                 continue;
             tried = m;
-            oko_wide upper = oko_rel_upper(rel, &rest, depth - 1);
-            if (upper < best)
-                best = upper;
+            oko_wide with = upper(rel, &rest, depth - 1, limit);
+            if (with < best)
+                best = with;
         }
     }
     return best;
+}
+
+oko_wide oko_rel_upper(struct oko_rel *rel, const struct oko_form *form, int depth)
+{
+    return upper(rel, form, depth, rel->work + MAX_EVALUATIONS);
 }
 
 static struct oko_form negated(const struct oko_form *form)
@@ -268,7 +275,7 @@ static struct oko_form reduced(const struct oko_form *form)
 bool oko_rel_proves(struct oko_rel *rel, const struct oko_form *inequality)
 {
     struct oko_form small = reduced(inequality), *form = &small;
-    for (int depth = 0; depth <= 2; depth++)
+    for (int depth = 0; depth <= 3; depth++)
         if (oko_rel_upper(rel, form, depth) <= 0)
             return true;
     return false;

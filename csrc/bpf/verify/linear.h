@@ -12,7 +12,7 @@
  * asks first shows by bounds that no wrap-around separates the two (state.c).
  *
  * A relation (struct oko_rel) holds an interval for each id and a few inequalities "form <= 0". It
- * proves others from one or two of them; that is incomplete by choice and quick.
+ * proves others from up to three of them; that is incomplete by choice and quick.
  *
  * Fails safely: an inequality that does not fit is forgotten, a form that does not fit is refused,
  * and the caller then takes a fresh id. Thread-safety: none needed, a walk is one thread's. */

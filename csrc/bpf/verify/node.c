@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_WIDENS = 24, HARD_WIDENS = 12, SOFT_WIDENS = 3 };
+enum { SOFT_WIDENS = 3, HARD_WIDENS = 12, MAX_JOINS = 64 };
 
 /* ---------------------------------------------------------------- growing arrays */
 
@@ -276,7 +276,7 @@ static int merge(struct oko_walk *w, struct arrival *a, uint32_t into, enum oko_
     if (!oko_state_settle(&w->cfg, &w->joined, a->place->pc) || w->joiner.no_memory)
         return oko_walk_no_memory(w);
     uint32_t node = into;
-    a->place->n_joins++;
+    uint16_t n_joins = (uint16_t)(w->node[into].n_joins + (w->node[into].n_joins < UINT16_MAX));
     if (!w->node[into].walked) {
         if (!set_state(w, &w->node[into], &w->joined))
             return oko_walk_no_memory(w);
@@ -286,6 +286,7 @@ static int merge(struct oko_walk *w, struct arrival *a, uint32_t into, enum oko_
             return oko_walk_no_memory(w);
     }
     w->node[node].joined = true;
+    w->node[node].n_joins = n_joins;
     if (a->back) {
         struct oko_node old = w->node[into];
         set_wheres(w, &w->node[node], old.widened ? &old : NULL);
@@ -293,25 +294,37 @@ static int merge(struct oko_walk *w, struct arrival *a, uint32_t into, enum oko_
     return add_edge(w, node, a->last_pc, a->back, a->movers) ? 0 : oko_walk_no_memory(w);
 }
 
-/* How many types a join would lose, with the cheapest node to join; 0 as node: there is none. */
+/* The node to join with: the one with which the least is lost; among those a widened one if the
+ * state comes round a loop, and the most similar. *lost: types and the like that a join would lose.
+ */
 static int best_partner(struct oko_walk *w, const struct arrival *a, uint32_t *best, uint32_t *lost)
 {
+    uint32_t least = UINT32_MAX;
     *best = 0;
-    *lost = UINT32_MAX;
     for (uint32_t n = a->place->first; n != 0; n = w->node[n].next) {
-        if (a->back && *best != 0 && w->node[*best].widened && !w->node[n].widened)
-            continue;
         if (!oko_state_unpack(&w->other, w->node[n].state))
             return oko_walk_no_memory(w);
-        uint32_t here = oko_state_mismatch(&w->other, &w->cur, a->live);
-        bool better = here < *lost ||
-                      (a->back && w->node[n].widened && !w->node[*best].widened && here == *lost);
-        if (better) {
+        uint32_t here = oko_state_mismatch(&w->other, &w->cur, true, a->live);
+        uint32_t away = oko_state_distance(&w->other, &w->cur, a->live);
+        uint32_t score = 1000 * here + 2 * away + (a->back && !w->node[n].widened);
+        int status = oko_walk_charge(w, 1);
+        if (status != 0)
+            return status;
+        if (score < least) {
             *best = n;
             *lost = here;
+            least = score;
         }
     }
     return 0;
+}
+
+static enum oko_join_mode mode_of(const struct arrival *a, const struct oko_node *partner)
+{
+    uint32_t n = partner->n_joins;
+    if (!a->back) /* plain joins settle when the heads around them have */
+        return n <= MAX_JOINS ? OKO_JOIN : n <= 2 * MAX_JOINS ? OKO_WIDEN_MORE : OKO_WIDEN_MOST;
+    return n <= SOFT_WIDENS ? OKO_WIDEN : n <= HARD_WIDENS ? OKO_WIDEN_MORE : OKO_WIDEN_MOST;
 }
 
 static int become_node(struct oko_walk *w, struct arrival *a)
@@ -368,12 +381,7 @@ int oko_walk_arrive(struct oko_walk *w, uint32_t pc, uint32_t last_pc)
         return status;
     if (best == 0 || (lost > 0 && a.place->n_nodes < 4 * limit + 4))
         return become_node(w, &a);
-    enum oko_join_mode mode = OKO_JOIN;
-    if (a.back || a.place->n_joins > 4 * MAX_WIDENS)
-        mode = a.place->n_joins > HARD_WIDENS   ? OKO_WIDEN_MOST
-               : a.place->n_joins > SOFT_WIDENS ? OKO_WIDEN_MORE
-                                                : OKO_WIDEN;
-    return merge(w, &a, best, mode);
+    return merge(w, &a, best, mode_of(&a, &w->node[best]));
 }
 
 int oko_walk_finish(struct oko_walk *w)

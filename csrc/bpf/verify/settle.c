@@ -145,12 +145,16 @@ static void merge_group(struct oko_state *st, struct group *group)
         return;
     }
     each_form(st, replace, group);
-    for (uint32_t i = 0; i < st->rel.n_cons; i++) {
-        struct oko_form *con = &st->rel.con[i], g = oko_form_id(group->id), out;
-        int64_t k = oko_form_coeff(con, terms->id[pivot]) * terms->coeff[pivot];
-        if (k != 0 && oko_form_add_exact(&out, con, -k, terms) &&
+    struct oko_form con[OKO_REL_CONS], g = oko_form_id(group->id), out;
+    uint32_t n = st->rel.n_cons;
+    memcpy(con, st->rel.con, n * sizeof(con[0]));
+    st->rel.n_cons = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        int64_t k = oko_form_coeff(&con[i], terms->id[pivot]) * terms->coeff[pivot];
+        if (k != 0 && oko_form_add_exact(&out, &con[i], -k, terms) &&
             oko_form_add_exact(&out, &out, k, &g))
-            *con = out;
+            con[i] = out;
+        oko_rel_assume(&st->rel, &con[i]);
     }
 }
 

@@ -34,8 +34,9 @@ struct oko_node {
     uint32_t ctx, pc;
     uint32_t next; /* in its place's list; 0 ends */
     bool walked;
-    bool widened; /* a loop's head with ghosts */
-    bool joined;  /* its state, or one before it, is more than one path's */
+    bool widened;     /* a loop's head with ghosts */
+    bool joined;      /* its state, or one before it, is more than one path's */
+    uint16_t n_joins; /* merges that led to its state */
     uint8_t n_wheres;
     uint16_t where[OKO_NODE_WHERES]; /* locations that get ghosts when it is walked */
 };
@@ -61,7 +62,7 @@ struct oko_edge {
 struct oko_place {
     uint32_t ctx, pc;
     uint32_t first; /* node; 0: none */
-    uint32_t n_nodes, n_joins;
+    uint32_t n_nodes;
 };
 
 struct oko_gear {
