@@ -352,7 +352,7 @@ class _Linker:
             for s in self.objects[section.number]
             if s.value + s.size <= section.size
         )
-        return DataSpec(section.name, section.size, contents, bool(section.flags & 1), variables)
+        return DataSpec(section.name, section.size, contents, section.writable, variables)
 
     def _section_name(self, index: int) -> str:
         if index < len(self.obj.sections):

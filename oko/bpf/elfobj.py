@@ -5,7 +5,7 @@ anybody uses it, so that later stages index without fear. Whatever exception pye
 malformed bytes becomes one ElfError that says which part was being read.
 
 Immutable once made. Left out: archives, linked executables, 32-bit and big-endian objects (each
-refused by name), compressed sections.
+refused by name), compressed sections (debug information only: left out).
 """
 
 from __future__ import annotations
@@ -22,10 +22,8 @@ from elftools.elf.sections import SymbolTableSection
 
 from ..errors import ElfError
 
-MAX_OBJECT = 64 << 20
+MAX_OBJECT = 16 << 20
 """Bytes of the largest object that is read at all."""
-
-EM_NONE, EM_BPF = 0, 247
 
 SHF_WRITE, SHF_ALLOC, SHF_EXECINSTR, SHF_COMPRESSED = 1, 2, 4, 0x800
 
@@ -33,7 +31,7 @@ SHN_UNDEF, SHN_LORESERVE, SHN_ABS, SHN_COMMON = 0, 0xFF00, 0xFFF1, 0xFFF2
 
 # Relocation types, named as LLVM does. GNU as up to 2.40 numbered data relocations its own way
 # (12 = 64-bit address) but shares 1 and 10.
-R_BPF_64_64, R_BPF_64_ABS64, R_BPF_64_ABS32, R_BPF_64_NODYLD32, R_BPF_64_32 = 1, 2, 3, 4, 10
+R_BPF_64_64, R_BPF_64_ABS64, R_BPF_64_32 = 1, 2, 10
 R_BPF_GNU_DATA_64 = 12
 
 
@@ -53,6 +51,11 @@ class Section(NamedTuple):
     def executable(self) -> bool:
         """Code that is part of the program."""
         return self.flags & SHF_EXECINSTR != 0 and self.type == "SHT_PROGBITS"
+
+    @property
+    def writable(self) -> bool:
+        """Memory that a program may change."""
+        return self.flags & SHF_WRITE != 0
 
     @property
     def holds_data(self) -> bool:

@@ -15,7 +15,17 @@ from typing import NamedTuple
 
 from ..errors import BtfError
 from .btf import Btf, read_lines
-from .elfobj import R_BPF_64_64, R_BPF_64_ABS64, R_BPF_GNU_DATA_64, ElfObject
+from .elfobj import (
+    R_BPF_64_64,
+    R_BPF_64_ABS64,
+    R_BPF_GNU_DATA_64,
+    SHF_COMPRESSED,
+    ElfObject,
+    Section,
+)
+
+MAX_DEBUG_LINE = 1 << 20
+"""Bytes of the largest DWARF line table that is read; each may become a record."""
 
 
 class Line(NamedTuple):
@@ -43,13 +53,25 @@ def source_lines(obj: ElfObject, btf: Btf | None) -> tuple[Lines, list[str]]:
                 return lines, warnings
         except BtfError as exc:
             warnings.append(f"source lines left out: {exc}")
-    if obj.named(".debug_line") is not None:
+    section = obj.named(".debug_line")
+    if section is not None and (problem := _unsuited(obj, section)):
+        warnings.append(f"source lines left out: {problem}")
+    elif section is not None:
         # pyelftools has no common error class for malformed DWARF, and none of it may matter.
         try:
             return _from_dwarf(obj), warnings
         except Exception as exc:
             warnings.append(f"source lines left out: malformed DWARF: {exc or type(exc).__name__}")
     return {}, warnings
+
+
+def _unsuited(obj: ElfObject, section: Section) -> str:
+    """Why DWARF is not even looked at: what is small here must not become large."""
+    if any(s.flags & SHF_COMPRESSED or s.name.startswith(".zdebug") for s in obj.sections):
+        return "the debug information is compressed"
+    if section.size > MAX_DEBUG_LINE:
+        return f".debug_line has {section.size} bytes, over {MAX_DEBUG_LINE}"
+    return ""
 
 
 def _from_btf(obj: ElfObject, ext: bytes, btf: Btf) -> Lines:

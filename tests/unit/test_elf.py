@@ -499,3 +499,18 @@ def test_relocations_of_other_kinds_of_sections_do_not_count() -> None:
     """A REL section whose target is not there (info 0) concerns nobody."""
     extra = Sec(".rel.nothing", struct.pack("<QQ", 0, 1 | 1 << 32), type=REL, flags=0)
     assert read_object(make(GOOD, extra)).insns == RETURN
+
+
+def test_compressed_debug_information_is_left_out() -> None:
+    """It could be a bomb; nobody needs it."""
+    packed = Sec(".debug_line", bytes(24), flags=0x800)
+    spec = read_object(make(GOOD, packed))
+    assert spec.insns == RETURN
+    assert spec.warnings == ("source lines left out: the debug information is compressed",)
+    large = Sec(".debug_line", bytes((1 << 20) + 1))
+    assert "over 1048576" in read_object(make(GOOD, large)).warnings[0]
+
+
+def test_huge_files_are_refused_unread() -> None:
+    with pytest.raises(ElfError, match="over the limit of 16777216"):
+        read_object(b"\x7fELF" + bytes(16 << 20))
