@@ -223,7 +223,8 @@ static void note_ext(struct oko_ipv6_chain *chain, enum ext_rank *last, uint16_t
     chain->exthdr |= bit;
 }
 
-void oko_ipv6_walk(uint8_t next, const uint8_t *p, uint32_t left, struct oko_ipv6_chain *chain)
+static inline void ipv6_walk(uint8_t next, const uint8_t *p, uint32_t left,
+                             struct oko_ipv6_chain *chain)
 {
     enum ext_rank last = RANK_NONE;
     uint32_t at = 0; /* <= left */
@@ -288,6 +289,11 @@ void oko_ipv6_walk(uint8_t next, const uint8_t *p, uint32_t left, struct oko_ipv
     }
 }
 
+void oko_ipv6_walk(uint8_t next, const uint8_t *p, uint32_t left, struct oko_ipv6_chain *chain)
+{
+    ipv6_walk(next, p, left, chain);
+}
+
 static void parse_ipv6(struct oko_pkt *pkt, enum oko_layers layers, const uint8_t *p, uint32_t left,
                        struct oko_key *key)
 {
@@ -307,7 +313,7 @@ static void parse_ipv6(struct oko_pkt *pkt, enum oko_layers layers, const uint8_
     memcpy(key->ipv6_dst, p + 24, 16);
 
     struct oko_ipv6_chain chain;
-    oko_ipv6_walk(p[6], p + IPV6_LEN, payload, &chain);
+    ipv6_walk(p[6], p + IPV6_LEN, payload, &chain);
     key->ip_proto[0] = chain.proto;
     key->ip_frag[0] = chain.frag;
     oko_put_be16(key->ipv6_exthdr, chain.exthdr);
@@ -386,6 +392,19 @@ static void parse_frame(struct oko_pkt *pkt, enum oko_layers layers, struct oko_
     }
 }
 
+/* Zeroes n bytes. In pieces, each of which becomes a few vector stores: as one
+ * call it may become `rep stos`, which takes longer than the whole parse. */
+static inline void clear(uint8_t *p, size_t n)
+{
+    for (; n >= 32; p += 32, n -= 32) {
+        memset(p, 0, 32);
+        __asm__("" : "+r"(p)); /* or the pieces are put together again */
+    }
+    for (; n >= 8; p += 8, n -= 8)
+        memset(p, 0, 8);
+    memset(p, 0, n);
+}
+
 void oko_parse(struct oko_pkt *pkt, enum oko_layers layers, struct oko_key *key)
 {
     oko_key_clear(key);
@@ -395,16 +414,15 @@ void oko_parse(struct oko_pkt *pkt, enum oko_layers layers, struct oko_key *key)
     parse_frame(pkt, layers, key);
 }
 
-/* The members that come from the frame are one run, from eth_type to pbb_isid. */
-enum {
-    FRAME_FIELDS = offsetof(struct oko_key, eth_type),
-    FRAME_FIELDS_SIZE = offsetof(struct oko_key, in_phy_port) - FRAME_FIELDS
-};
-_Static_assert(FRAME_FIELDS == sizeof(((struct oko_key *)0)->in_port), "in_port comes first");
+/* in_port comes first, then the members that come from the frame. */
+enum { AFTER_FRAME = offsetof(struct oko_key, in_phy_port) };
+_Static_assert(offsetof(struct oko_key, in_port) == 0, "the only one of them to be kept");
 
 void oko_reparse(struct oko_pkt *pkt, struct oko_key *key)
 {
-    memset((uint8_t *)key + FRAME_FIELDS, 0, FRAME_FIELDS_SIZE);
+    uint32_t in_port = oko_be32(key->in_port);
+    clear((uint8_t *)key, AFTER_FRAME);
+    oko_put_be32(key->in_port, in_port);
     parse_frame(pkt, OKO_LAYER_L4, key);
 }
 
