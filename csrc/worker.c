@@ -92,14 +92,14 @@ static void flush_arrivals(struct oko_worker *w, struct arrivals *a)
 static void begin(struct oko_worker *w, struct oko_pkt *pkts, uint32_t n)
 {
     oko_qsbr_quiescent(w->dp->qsbr, w->index);
+    if (__builtin_expect(!OKO_LOAD(&w->dp->born_ns), 0))
+        oko_clock_start(w->dp, pkts[0].meta.rx_ns); /* before the look: it makes deadlines */
     oko_worker_look(w);
     w->burst++;
     w->pkts = pkts;
     w->n = n;
     w->todo = 0;
     w->out_number = 0;
-    if (__builtin_expect(!OKO_LOAD(&w->dp->born_ns), 0))
-        oko_clock_start(w->dp, pkts[0].meta.rx_ns);
     OKO_STORE_RELEASE(&w->waits_ns, pkts[0].meta.rx_ns);
     struct arrivals arrivals = {.number = pkts[0].in_port};
     arrivals.port = oko_set_find(w->view->ports, arrivals.number);
