@@ -91,14 +91,20 @@ def test_a_bundle_is_seen_whole_or_not_at_all(core: Callable[..., Core], cache: 
     dp = core(cache=cache)
     decoys = [f"table=1,priority=7,udp,tp_dst={i}/0x{i:x},actions=output:3" for i in range(1, 9)]
     dp.apply(mods("table=1,priority=1,actions=output:4", *decoys))
+    others = mods(*(f"table=1,priority=6,udp,tp_dst={i},actions=drop" for i in range(100)))
     version = 1
 
     def bundle() -> list[FlowMod]:
-        return mods(
-            f"priority=5,actions=set_field:{version}->reg0,goto_table:1",
-            f"delete_strict table=1,priority=9,reg0={version - 1}",
-            f"table=1,priority=9,reg0={version},actions=output:2",
-        )
+        """Takes a while between the two that belong together."""
+        return [
+            *mods(f"priority={version},actions=set_field:{version}->reg0,goto_table:1"),
+            *others,
+            *mods(
+                f"delete_strict priority={version - 1}",
+                f"delete_strict table=1,priority=9,reg0={version - 1}",
+                f"table=1,priority=9,reg0={version},actions=output:2",
+            ),
+        ]
 
     dp.apply(bundle())
     with traffic(dp, arrivals("tcp,tp_src=1", "tcp,tp_src=2", "tcp,tp_src=3")) as rounds:

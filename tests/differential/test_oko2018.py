@@ -69,18 +69,22 @@ def runs(dp: Datapath) -> dict[int, tuple[int, int]]:
 
 @pytest.mark.parametrize("burst", BURSTS)
 @pytest.mark.parametrize("n", [4, 5])
-@pytest.mark.parametrize("stateful", [False, True])
+@pytest.mark.parametrize("where", ["at once", "behind a stateful one", "in table 1", "in turn"])
 def test_1_as_many_filters_as_destinations_in_batches(
-    make: Callable[..., Datapath], burst: int, n: int, stateful: bool
+    make: Callable[..., Datapath], burst: int, n: int, where: str
 ) -> None:
     """There: 40 % of packets decided by another packet's verdict at batches of 32."""
     dp = make(burst=burst)
+    words = {"in table 1": "table=1,", "in turn": "idle_timeout=1000,"}.get(where, "")
     for i in range(n):
         dp.load_program(1 + i, destination_is(1 + i))
-        dp.add_flow(parse_flow(f"priority={90 - i},filter_prog={1 + i},actions=output:{2 + i}"))
-    if stateful:  # one more, in front, which may not run ahead
+        match = f"{words}priority={90 - i},filter_prog={1 + i}"
+        dp.add_flow(parse_flow(f"{match},actions=output:{2 + i}"))
+    if where == "behind a stateful one":
         dp.load_program(9, every(1000))
         dp.add_flow(parse_flow("priority=99,filter_prog=9,actions=output:9"))
+    if where == "in table 1":
+        dp.add_flow(parse_flow("actions=goto_table:1"))
     frames = [to(1 + i % n, source=i) for i in range(320)]
     for _ in range(3):  # cold and warm
         dp.process(frames)
