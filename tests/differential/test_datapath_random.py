@@ -7,13 +7,20 @@ script is shrunk and shown in words.
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
+from conftest import ROOT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from oracle_frames import frames
 from twin.compare import CONFIGURATIONS, Step, check, run_core, script_of, shrink
+from twin.generate import PORTS, Arrival
+
+from oko.bpf.elf import read_object
+from oko.bpf.spec import ProgramSpec
 
 QUICK = 250
 
@@ -70,6 +77,43 @@ def test_streams_do_use_the_cache() -> None:
         stats.update(run_core(script_of(Random(seed), **STREAMS)).stats)
     for name in ("cache_hits", "cache_restamped", "cache_misses", "relookups"):
         assert stats[name] > 100, (name, stats)
+
+
+def from_capture(path: Path, rng: Random, most: int) -> list[Arrival]:
+    """Frames of a capture with their times, at ports by their source address."""
+    found = [(ns, data) for ns, data in frames(path) if len(data) < 4000]
+    at = rng.randrange(max(1, len(found) - most))
+    return [
+        Arrival(data, PORTS[sum(data[6:12]) % len(PORTS)], int(seconds * 10**6) * 1000, len(data))
+        for seconds, data in found[at : at + most]
+    ]
+
+
+def filters_of_examples() -> list[ProgramSpec]:
+    return [read_object(p.read_bytes(), p.stem) for p in sorted(ROOT.glob("examples/bpf/*.o"))]
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("examples/traces/*.pcap")), ids=lambda p: p.stem)
+def test_real_packets_and_real_filters(path: Path) -> None:
+    """Captures of real programs, the example filters, and flows aimed at these packets."""
+    rng = Random(path.stem)
+    packets = from_capture(path, rng, 150)
+    check_and_shrink(script_of(rng, 25, packets=packets, filters=filters_of_examples()))
+
+
+@pytest.mark.long
+def test_real_packets_and_real_filters_long(traces: Path) -> None:
+    filters = filters_of_examples()
+    names = [
+        "mix.pcap.gz", "echo-connections.pcap.gz", "lan-mixed.pcap", "irc-dcc-send.pcapng",
+        "mixed-vlan-mpls.pcap", "http-qinq-0.pcap", "ipv6-fragmented-dns.pcap",
+        "ipv6-hbh-routing0.pcap", "ip-bogus-header-len.pcap",
+    ]  # fmt: skip
+    for name in names:
+        for seed in range(60 if name == "mix.pcap.gz" else 10):
+            rng = Random(f"{name} {seed}")
+            packets = from_capture(traces / name, rng, 400)
+            check_and_shrink(script_of(rng, 40, packets=packets, filters=filters))
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])

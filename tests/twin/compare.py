@@ -8,7 +8,7 @@ changes were refused.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
@@ -313,10 +313,13 @@ def script_of(
     n_packets: int = 60,
     rounds: int = 3,
     n_frames: int = 0,
+    packets: Sequence[Arrival] = (),
+    filters: Sequence[ProgramSpec] = PURE + STATEFUL,
     **options: Any,
 ) -> list[Step]:
     """A random script: objects, flows, then packets and changes by turns. n_frames: so many
-    different packets (streams, which caches live on)."""
+    different packets (streams, which caches live on); packets: these instead of random ones;
+    filters: what may be loaded."""
     chosen = Options(
         programs=(1, 2, 3),
         groups=(1, 2, 3) if chance(rng, 60) else (),
@@ -326,13 +329,11 @@ def script_of(
         timeouts=chance(rng, 50),
     )
     chosen = replace(chosen, **options)
-    script: list[Step] = [
-        Load(number, rng.choice(PURE if chance(rng, 50) else STATEFUL))
-        for number in chosen.programs
-    ]
+    script: list[Step] = [Load(number, rng.choice(filters)) for number in chosen.programs]
     script += [group_of(rng, number, chosen) for number in reversed(chosen.groups)]
     script += [meter_of(rng, number) for number in chosen.meters]
-    packets = arrivals_of(rng, n_packets, n_frames)
+    packets = list(packets) or arrivals_of(rng, n_packets, n_frames)
+    n_packets = len(packets)
     flows: list[Flow] = []
     for _ in range(n_flows):
         flow = flow_of(rng, chosen, packets)
@@ -349,7 +350,7 @@ def script_of(
             later += rng.choice((10**9, 3 * 10**9, 10**10))
             script.append(Tick(start + later))
         if chosen.programs and chance(rng, 20):
-            script.append(Load(rng.choice(chosen.programs), rng.choice(PURE + STATEFUL)))
+            script.append(Load(rng.choice(chosen.programs), rng.choice(filters)))
     return script
 
 
