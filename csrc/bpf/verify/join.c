@@ -313,25 +313,62 @@ bool oko_state_within(struct oko_joiner *j, const struct oko_state *old, struct 
 
 /* ---------------------------------------------------------------- widening */
 
-/* The thresholds beyond x: the program's and the ends of common widths, or only the latter. */
+static void add_local(struct oko_joiner *j, int64_t x)
+{
+    for (int64_t d = -1; d <= 1; d++)
+        if (j->n_local < OKO_MAX_LOCAL && x > INT32_MIN && x < UINT32_MAX)
+            j->local[j->n_local++] = x + d;
+}
+
+/* A loop's bound is mostly in a comparison of the program, or in a register that the loop leaves
+ * alone. */
+static void find_local(struct oko_joiner *j, const struct oko_state *old,
+                       const struct oko_state *fresh)
+{
+    j->n_local = 0;
+    for (uint32_t i = 0; i < 10; i++) {
+        const struct oko_reg *a = &old->frame[old->n_frames - 1].r[i];
+        const struct oko_reg *b = &fresh->frame[fresh->n_frames - 1].r[i];
+        if (a->type != OKO_REG_SCALAR || b->type != OKO_REG_SCALAR || !oko_form_equal(&a->f, &b->f))
+            continue;
+        add_local(j, a->s.full.smax);
+        if (!oko_scalar_is_const(&a->s))
+            add_local(j, a->s.full.smin);
+    }
+}
+
+/* The next threshold beyond x: of the program (at first only), of the state, or the end of a common
+ * width. */
 static int64_t below(const struct oko_joiner *j, enum oko_join_mode mode, int64_t x)
 {
-    for (uint32_t i = j->n_thresholds; mode == OKO_WIDEN && i-- > 0;)
-        if (j->threshold[i] <= x)
-            return j->threshold[i];
-    if (mode == OKO_WIDEN_MORE && x >= INT32_MIN)
-        return x >= 1 ? 1 : x == 0 ? 0 : INT32_MIN;
-    return INT64_MIN;
+    int64_t best = INT64_MIN;
+    if (mode == OKO_WIDEN_MOST)
+        return best;
+    if (x >= INT32_MIN)
+        best = x >= 1 ? 1 : x == 0 ? 0 : INT32_MIN;
+    for (uint32_t i = 0; i < j->n_local; i++)
+        if (j->local[i] <= x && j->local[i] > best)
+            best = j->local[i];
+    for (uint32_t i = 0; mode == OKO_WIDEN && i < j->n_thresholds && j->threshold[i] <= x; i++)
+        if (j->threshold[i] > best)
+            best = j->threshold[i];
+    return best;
 }
 
 static int64_t above(const struct oko_joiner *j, enum oko_join_mode mode, int64_t x)
 {
-    for (uint32_t i = 0; mode == OKO_WIDEN && i < j->n_thresholds; i++)
-        if (j->threshold[i] >= x)
-            return j->threshold[i];
-    if (mode == OKO_WIDEN_MORE && x <= UINT32_MAX)
-        return x <= OKO_MAX_PKT ? OKO_MAX_PKT : UINT32_MAX;
-    return INT64_MAX;
+    int64_t best = INT64_MAX;
+    if (mode == OKO_WIDEN_MOST)
+        return best;
+    if (x <= UINT32_MAX)
+        best = x <= OKO_MAX_PKT ? OKO_MAX_PKT : UINT32_MAX;
+    for (uint32_t i = 0; i < j->n_local; i++)
+        if (j->local[i] >= x && j->local[i] < best)
+            best = j->local[i];
+    for (uint32_t i = j->n_thresholds; mode == OKO_WIDEN && i-- > 0 && j->threshold[i] >= x;)
+        if (j->threshold[i] < best)
+            best = j->threshold[i];
+    return best;
 }
 
 /* Each description is at least as wide as the old one: a join may have sharpened it. */
@@ -377,6 +414,8 @@ static struct oko_scalar widen(const struct oko_joiner *j, enum oko_join_mode mo
 }
 
 /* ---------------------------------------------------------------- join */
+
+enum { MAX_SUM_PAIRS = 8 };
 
 static bool has_ghost(const struct oko_state *st, const struct oko_ghost *ghost)
 {
@@ -476,6 +515,27 @@ static bool as_multiple(struct join *join, const struct oko_pair *pair, const st
     return true;
 }
 
+/* Whether f is the sum (or difference) of two pairs, up to a common form. */
+static bool as_sum(struct join *join, const struct oko_form *a, const struct oko_form *b,
+                   struct oko_form *out)
+{
+    const struct oko_joiner *j = join->j;
+    struct oko_form da, db;
+    for (uint32_t i = 0; i < j->n_pairs && i < MAX_SUM_PAIRS; i++)
+        for (int64_t k = -1; k <= 1; k += 2) {
+            struct oko_form g = oko_form_id(j->pair[i].id);
+            if (!oko_form_add(&da, a, -k, &j->pair[i].a) ||
+                !oko_form_add(&db, b, -k, &j->pair[i].b))
+                continue;
+            for (uint32_t m = 0; m < i; m++)
+                if ((as_multiple(join, &j->pair[m], &da, &db, 1, out) ||
+                     as_multiple(join, &j->pair[m], &da, &db, -1, out)) &&
+                    oko_form_add(out, out, k, &g))
+                    return true;
+        }
+    return false;
+}
+
 /* Multiples that are worth a relation: element sizes. Others are mostly two constants that happen
  * to differ. */
 static bool is_step(int64_t k)
@@ -544,6 +604,8 @@ static struct oko_form join_form(struct join *join, const struct oko_form *a,
             (!constant && as_multiple(join, pair, a, b, -1, &out)))
             return out;
     }
+    if ((a->n > 1 || b->n > 1) && as_sum(join, a, b, &out))
+        return out;
     struct oko_pair *pair = add_pair(j);
     if (pair == NULL)
         return oko_form_const(0); /* the verification ends */
@@ -568,19 +630,22 @@ static struct oko_form join_form(struct join *join, const struct oko_form *a,
     return out;
 }
 
-/* Whether the location is left for the second pass: those that move by one come first, so that
- * others become multiples of them. */
-static bool later(const struct oko_form *a, const struct oko_form *b, int pass)
+enum { N_PASSES = 3 };
+
+/* The pass in which a location is joined: those that move by one come first, then plain values, so
+ * that others become multiples and sums of them. */
+static int pass_of(const struct oko_form *a, const struct oko_form *b)
 {
     int64_t by;
-    bool unit = growth(a, b, &by) && (by == 1 || by == -1);
-    return unit != (pass == 0);
+    if (growth(a, b, &by) && (by == 1 || by == -1))
+        return 0;
+    return a->n <= 1 && b->n <= 1 ? 1 : 2;
 }
 
 static void join_reg(struct join *join, const struct oko_reg *a, const struct oko_reg *b,
                      uint32_t frame, uint32_t where, int pass, struct oko_reg *out)
 {
-    if (a->type == OKO_REG_UNSET || !same_object(a, b) || later(&a->f, &b->f, pass))
+    if (a->type == OKO_REG_UNSET || !same_object(a, b) || pass_of(&a->f, &b->f) != pass)
         return; /* out is unset */
     *out = *a;
     out->maybe_null = a->maybe_null || b->maybe_null;
@@ -614,7 +679,7 @@ static void join_stack(struct join *join, int pass)
         if (b == NULL || !same_object(&a->r, &b->r))
             continue;
         struct oko_piece *have = oko_state_piece(out, a->frame, a->pos, a->size);
-        if (have != NULL || later(&a->r.f, &b->r.f, pass))
+        if (have != NULL || pass_of(&a->r.f, &b->r.f) != pass)
             continue;
         struct oko_reg r = oko_reg_unset();
         join_reg(join, &a->r, &b->r, a->frame, 16u + a->pos, pass, &r);
@@ -697,10 +762,9 @@ static bool rewrite(struct join *join, bool from_old, const struct oko_form *con
         struct oko_form g = oko_form_id(pair->id);
         for (uint32_t k = 0; pair->exact && k < side->n; k++) {
             int64_t mine = oko_form_coeff(out, side->id[k]);
-            if (mine == 0 || is_kept(join, side->id[k]) ||
-                (side->coeff[k] != 1 && side->coeff[k] != -1))
+            if (mine == 0 || is_kept(join, side->id[k]) || mine % side->coeff[k] != 0)
                 continue;
-            int64_t times = mine * side->coeff[k];
+            int64_t times = mine / side->coeff[k];
             struct oko_form part;
             if (oko_form_add_exact(&part, out, -times, side) &&
                 oko_form_add_exact(&part, &part, times, &g))
@@ -742,6 +806,26 @@ static bool same_terms(const struct oko_form *a, const struct oko_form *b)
     return oko_form_equal(&x, &y);
 }
 
+/* Keeps an inequality over joined ids if it holds in both states; and its variants, in which an id
+ * that both states have is replaced by a pair of which it is one side. */
+static void take_inequality(struct join *join, bool from_old, const struct oko_form *con)
+{
+    if (holds(join, true, con) && holds(join, false, con))
+        oko_rel_assume(&join->out->rel, con);
+    for (uint32_t i = 0; i < join->j->n_pairs; i++) {
+        const struct oko_pair *pair = &join->j->pair[i];
+        const struct oko_form *side = from_old ? &pair->a : &pair->b;
+        struct oko_form variant, g = oko_form_id(pair->id);
+        int64_t times = side->n == 1 ? oko_form_coeff(con, side->id[0]) : 0;
+        if (!pair->exact || times == 0 || side->coeff[0] != 1)
+            continue;
+        if (oko_form_add_exact(&variant, con, -times, side) &&
+            oko_form_add_exact(&variant, &variant, times, &g) && holds(join, true, &variant) &&
+            holds(join, false, &variant))
+            oko_rel_assume(&join->out->rel, &variant);
+    }
+}
+
 /* Inequalities of one state that hold in the other. A widening does not take from the new state
  * what only weakens an inequality of the old one: it would be weakened again in the next round. */
 static void join_inequalities(struct join *join)
@@ -752,8 +836,7 @@ static void join_inequalities(struct join *join)
         if (!rewrite(join, true, &join->old->rel.con[i], &con))
             continue;
         mine[n++] = con;
-        if (holds(join, false, &con) && holds(join, true, &con))
-            oko_rel_assume(&join->out->rel, &con);
+        take_inequality(join, true, &con);
     }
     for (uint32_t i = 0; i < join->fresh->rel.n_cons && join->mode != OKO_WIDEN_MOST; i++) {
         bool weaker = false;
@@ -761,8 +844,8 @@ static void join_inequalities(struct join *join)
             continue;
         for (uint32_t k = 0; k < n && join->mode == OKO_WIDEN_MORE; k++)
             weaker |= same_terms(&mine[k], &con);
-        if (!weaker && holds(join, true, &con) && holds(join, false, &con))
-            oko_rel_assume(&join->out->rel, &con);
+        if (!weaker)
+            take_inequality(join, false, &con);
     }
 }
 
@@ -879,6 +962,7 @@ void oko_state_join(struct oko_joiner *j, enum oko_join_mode mode, struct oko_st
     uint64_t before = old->rel.work + fresh->rel.work;
     if (!prepare(j, old->rel.n_bounds))
         return;
+    find_local(j, old, fresh);
     out->n_frames = old->n_frames;
     out->n_pieces = out->rel.n_bounds = out->rel.n_cons = out->n_ghosts = 0;
     for (uint32_t f = 0; f < old->n_frames; f++) {
@@ -890,7 +974,7 @@ void oko_state_join(struct oko_joiner *j, enum oko_join_mode mode, struct oko_st
             frame->r[i] = oko_reg_unset();
         frame->r[10] = old->frame[f].r[10];
     }
-    for (int pass = 0; pass < 2; pass++) {
+    for (int pass = 0; pass < N_PASSES; pass++) {
         join_registers(&join, live, pass);
         join_stack(&join, pass);
     }

@@ -29,6 +29,7 @@ struct oko_pair {
 };
 
 enum { OKO_NOWHERE = UINT32_MAX };
+enum { OKO_MAX_LOCAL = 66 };
 
 /* Scratch memory and settings for comparing and joining; one per verification. */
 struct oko_joiner {
@@ -40,8 +41,10 @@ struct oko_joiner {
     uint32_t max_ids;
     uint32_t (*obj)[3]; /* objects: old, new, joined */
     uint32_t n_objs, max_objs;
-    const int64_t *threshold; /* ascending */
+    const int64_t *threshold; /* ascending: the program's */
     uint32_t n_thresholds;
+    int64_t local[OKO_MAX_LOCAL]; /* ends of what the state at hand has in registers */
+    uint32_t n_local;
     bool no_memory;
     uint64_t work;
 };
