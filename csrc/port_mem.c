@@ -23,7 +23,7 @@ static bool make_room(struct mem *mem, uint64_t n)
         return false;
     if (mem->end + n <= mem->cap)
         return true;
-    if (mem->start >= kept) { /* cheap enough: move what is kept to the front */
+    if (mem->bytes && mem->start >= kept) { /* cheap enough: move what is kept to the front */
         memmove(mem->bytes, mem->bytes + mem->start, kept);
         mem->start = 0;
         mem->end = kept;
