@@ -85,7 +85,7 @@ static struct jit_op lower_atomic(struct oko_insn i)
 
 static uint16_t bit(unsigned reg)
 {
-    return reg == JIT_NONE ? 0 : (uint16_t)(1u << reg);
+    return (uint16_t)(reg == JIT_NONE ? 0 : 1u << reg);
 }
 
 static uint16_t helper_reads(int64_t id) /* unknown ones (conformance): all */

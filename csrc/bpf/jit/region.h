@@ -25,7 +25,7 @@ static inline struct jit_op *jit_op_at(const struct jit_region *r, uint32_t k)
 
 static inline uint16_t jit_bit(unsigned reg)
 {
-    return reg == JIT_NONE ? 0 : (uint16_t)(1u << reg);
+    return (uint16_t)(reg == JIT_NONE ? 0 : 1u << reg);
 }
 
 static inline bool jit_compares(const struct jit_op *op)

@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 struct oko_meta {
     uint64_t rx_ns, tun_id;
@@ -33,8 +34,8 @@ struct prog_in {
     static uint8_t *name##_memory;                                                                 \
     static __attribute__((constructor)) void name##_make(void)                                     \
     {                                                                                              \
-        name##_memory = aligned_alloc(4096, 1 << 26);                                              \
-        memset(name##_memory, 0, 1 << 26);                                                         \
+        name##_memory = mmap(NULL, 1 << 26, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,   \
+                             -1, 0);                                                               \
     }
 #define ARGS(map)               map##_memory, map##_type, map##_key, map##_value, map##_entries, map##_hashes
 #define LOOKUP(map, key)        native_lookup(ARGS(map), key)
