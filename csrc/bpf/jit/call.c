@@ -22,12 +22,6 @@ static void call_helper_fn(struct jit *j, const void *fn)
     x64_call_c(&j->a, fn);
 }
 
-bool jit_is_time(const struct jit *j, const struct jit_op *op)
-{
-    return op->op == JIT_HELPER && op->imm == OKO_HELPER_TIME_GET_NS &&
-           !(j->prog->flags & OKO_LOAD_CONFORMANCE);
-}
-
 /* Of a program with sketches: a sketch's result goes to the call site's own slot (helper.h). */
 static uint64_t lookup_at_site(uint64_t map, uint64_t key, uint64_t site, uint64_t r4, uint64_t r5,
                                struct oko_env *env)
@@ -53,11 +47,6 @@ void jit_emit_helper(struct jit *j, uint32_t pc)
     const struct jit_op *op = &j->ops[pc];
     if (jit_is_unwind(j, op)) {
         emit_unwind(j);
-        return;
-    }
-    if (jit_is_time(j, op)) {
-        unsigned meta = jit_pin(j, PIN_META, RAX);
-        x64_load(&j->a, 8, RAX, x64_at(meta, (int32_t)offsetof(struct oko_meta, rx_ns)));
         return;
     }
     if (op->call) {

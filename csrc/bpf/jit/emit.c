@@ -64,7 +64,7 @@ unsigned jit_use(struct jit *j, unsigned reg, unsigned scratch)
 }
 
 /* dst = reg, unless it is there. w false must zero-extend even then. */
-static void move(struct jit *j, bool w, unsigned dst, unsigned reg)
+void jit_move(struct jit *j, bool w, unsigned dst, unsigned reg)
 {
     unsigned src = jit_use(j, reg, dst);
     if (src != dst || !w)
@@ -72,7 +72,7 @@ static void move(struct jit *j, bool w, unsigned dst, unsigned reg)
 }
 
 /* The same before an operation of width w that zero-extends anyway. */
-static void move_operand(struct jit *j, bool w, unsigned dst, unsigned reg)
+void jit_move_operand(struct jit *j, bool w, unsigned dst, unsigned reg)
 {
     unsigned src = jit_use(j, reg, dst);
     if (src != dst)
@@ -111,7 +111,7 @@ static void emit_alu_imm(struct jit *j, const struct jit_op *op)
         x64_movzx(a, imm == 0xff ? 1 : 2, dst, jit_use(j, op->a, dst));
     } else { /* a positive mask clears the upper half: 32-bit and saves the prefix */
         bool w = op->w && !(op->op == JIT_AND && imm >= 0);
-        move_operand(j, w, dst, op->a);
+        jit_move_operand(j, w, dst, op->a);
         x64_alu_i(a, alu_of[op->op], w, dst, imm);
     }
 }
@@ -137,7 +137,7 @@ static void emit_alu(struct jit *j, const struct jit_op *op)
         x64_unary(a, X64_NEG, op->w, dst);
         x64_alu(a, X64_ADD, op->w, dst, jit_use(j, left, R11));
     } else {
-        move_operand(j, op->w, dst, left);
+        jit_move_operand(j, op->w, dst, left);
         x64_alu(a, alu_of[op->op], op->w, dst, jit_use(j, right, R11));
     }
 }
@@ -146,80 +146,19 @@ static void emit_mul(struct jit *j, const struct jit_op *op)
 {
     unsigned dst = jit_reg[op->dst], left = op->a, right = op->b;
     if (right == JIT_NONE) {
-        x64_imul_i(&j->a, op->w, dst, jit_use(j, left, R11), (int32_t)op->imm);
+        unsigned src = jit_use(j, left, R11);
+        if (op->imm == 3 || op->imm == 5 || op->imm == 9)
+            x64_lea(&j->a, op->w, dst, x64_at_index(src, src, (unsigned)op->imm - 1, 0));
+        else
+            x64_imul_i(&j->a, op->w, dst, src, (int32_t)op->imm);
         return;
     }
     if (right != JIT_FP && jit_reg[right] == dst) {
         right = left;
         left = op->b;
     }
-    move_operand(j, op->w, dst, left);
+    jit_move_operand(j, op->w, dst, left);
     x64_imul(&j->a, op->w, dst, jit_use(j, right, R11));
-}
-
-/* Unsigned and signed division and remainder. The divisor goes to r11 (rax and rdx are taken);
- * what lives in rax and rdx waits in r10 and r9. */
-static void emit_div(struct jit *j, const struct jit_op *op, uint32_t pc)
-{
-    struct x64 *a = &j->a;
-    unsigned dst = jit_reg[op->dst];
-    bool div = op->op == JIT_DIV, w = op->w;
-    bool by_imm = op->b == JIT_NONE;
-    bool may_be_zero = by_imm ? (w ? op->imm : (int32_t)op->imm) == 0
-                              : !(j->prog->facts.insn[pc].flags & OKO_FACT_NONZERO);
-    bool save_rax = dst != RAX && (op->live & 1 << 0);
-    bool save_rdx = dst != RDX && (op->live & 1 << 3);
-    uint32_t zero = x64_label(a), minus = x64_label(a), end = x64_label(a);
-
-    if (by_imm)
-        x64_mov_i(a, R11, w ? (uint64_t)op->imm : (uint32_t)op->imm);
-    else
-        x64_mov(a, w, R11, jit_use(j, op->b, R11));
-    if (may_be_zero) {
-        x64_test(a, w, R11, R11);
-        x64_jcc(a, X64_E, zero);
-    }
-    if (op->sx) { /* idiv traps on the most negative number by -1 */
-        x64_alu_i(a, X64_CMP, w, R11, -1);
-        x64_jcc(a, X64_E, minus);
-    }
-    if (save_rax)
-        x64_mov(a, true, R10, RAX);
-    if (save_rdx)
-        x64_mov(a, true, R9, RDX);
-    move_operand(j, w, RAX, op->a);
-    if (op->sx)
-        x64_cdq(a, w);
-    else
-        x64_mov_i(a, RDX, 0);
-    x64_unary(a, op->sx ? X64_IDIV : X64_DIV, w, R11);
-    if (dst != (div ? RAX : RDX))
-        x64_mov(a, w, dst, div ? RAX : RDX);
-    if (save_rax)
-        x64_mov(a, true, RAX, R10);
-    if (save_rdx)
-        x64_mov(a, true, RDX, R9);
-    if (may_be_zero || op->sx)
-        x64_jmp(a, end);
-    x64_bind(a, zero);
-    if (may_be_zero) {
-        if (div)
-            x64_mov_i(a, dst, 0);
-        else
-            move(j, w, dst, op->a);
-        if (op->sx)
-            x64_jmp(a, end);
-    }
-    x64_bind(a, minus);
-    if (op->sx) {
-        if (div) {
-            move_operand(j, w, dst, op->a);
-            x64_unary(a, X64_NEG, w, dst);
-        } else {
-            x64_mov_i(a, dst, 0);
-        }
-    }
-    x64_bind(a, end);
 }
 
 static void emit_shift(struct jit *j, const struct jit_op *op)
@@ -229,11 +168,11 @@ static void emit_shift(struct jit *j, const struct jit_op *op)
     enum x64_shift shift = op->op == JIT_LSH ? X64_SHL : op->op == JIT_RSH ? X64_SHR : X64_SAR;
     if (op->b == JIT_NONE) {
         if (op->imm == 0) {
-            move(j, op->w, dst, op->a);
+            jit_move(j, op->w, dst, op->a);
         } else if (op->op == JIT_LSH && op->imm == 1 && op->a != JIT_FP && jit_reg[op->a] != dst) {
             x64_lea(a, op->w, dst, x64_at_index(jit_reg[op->a], jit_reg[op->a], 1, 0));
         } else {
-            move_operand(j, op->w, dst, op->a);
+            jit_move_operand(j, op->w, dst, op->a);
             x64_shift_i(a, shift, op->w, dst, (unsigned)op->imm);
         }
         return;
@@ -242,11 +181,11 @@ static void emit_shift(struct jit *j, const struct jit_op *op)
     if (a->bmi2) {
         x64_shiftx(a, shift, op->w, dst, jit_use(j, op->a, R10), count);
     } else if (count == RCX && dst != RCX) {
-        move_operand(j, op->w, dst, op->a);
+        jit_move_operand(j, op->w, dst, op->a);
         x64_shift_cl(a, shift, op->w, dst);
     } else {
         x64_mov(a, true, R9, RCX);
-        move_operand(j, true, R10, op->a);
+        jit_move_operand(j, true, R10, op->a);
         x64_mov(a, false, RCX, count);
         x64_shift_cl(a, shift, op->w, R10);
         x64_mov(a, true, RCX, R9);
@@ -261,7 +200,7 @@ static void emit_rol(struct jit *j, const struct jit_op *op)
     if (dst != src && a->bmi2) {
         x64_rorx(a, op->w, dst, src, (op->w ? 64u : 32u) - (unsigned)op->imm);
     } else {
-        move_operand(j, op->w, dst, op->a);
+        jit_move_operand(j, op->w, dst, op->a);
         x64_shift_i(a, X64_ROL, op->w, dst, (unsigned)op->imm);
     }
 }
@@ -274,7 +213,7 @@ static void emit_bswap(struct jit *j, const struct jit_op *op)
         x64_movzx(a, 2, dst, jit_use(j, op->a, dst));
         x64_rol16(a, dst, 8);
     } else {
-        move_operand(j, op->width == 8, dst, op->a);
+        jit_move_operand(j, op->width == 8, dst, op->a);
         x64_bswap(a, op->width == 8, dst);
     }
 }
@@ -294,6 +233,15 @@ static void emit_load(struct jit *j, const struct jit_op *op)
         x64_load_sx(&j->a, op->width, jit_reg[op->dst], m);
     else
         x64_load(&j->a, op->width, jit_reg[op->dst], m);
+}
+
+static void emit_modify(struct jit *j, const struct jit_op *op)
+{
+    struct x64_mem m = jit_mem(j, op);
+    if (op->b == JIT_NONE)
+        x64_alu_mi(&j->a, alu_of[op->cc], op->width, m, (int32_t)op->imm);
+    else
+        x64_alu_m(&j->a, alu_of[op->cc], op->width, m, jit_reg[op->b]);
 }
 
 static void emit_store(struct jit *j, const struct jit_op *op)
@@ -450,6 +398,34 @@ static bool tests_bits(const struct jit_op *op)
     return op->cc == BPF_JSET || op->cc == JIT_JNSET;
 }
 
+/* Do the flags already tell? */
+static bool same_comparison(const struct jit *j, const struct jit_op *op)
+{
+    const struct jit_op *f = &j->flags;
+    return j->flags_valid && !op->mem && f->a == op->a && f->b == op->b && f->w == op->w &&
+           f->imm == op->imm && tests_bits(f) == tests_bits(op);
+}
+
+/* Operations whose code leaves the flags alone. */
+static bool keeps_flags(const struct jit_op *op)
+{
+    switch ((enum jit_opcode)op->op) {
+    case JIT_NOP:
+    case JIT_MOV:
+    case JIT_SEXT:
+    case JIT_ZEXT:
+    case JIT_LEA:
+    case JIT_CLOCK:
+    case JIT_LOAD:
+    case JIT_STORE:
+    case JIT_SELECT:
+    case JIT_JCC:
+        return true;
+    default:
+        return false;
+    }
+}
+
 /* Sets the flags for a cc b; returns the condition that then holds. */
 static enum x64_cc compare(struct jit *j, const struct jit_op *op)
 {
@@ -466,7 +442,13 @@ static enum x64_cc compare(struct jit *j, const struct jit_op *op)
             x64_alu_m(a, X64_CMP, op->width, m, jit_use(j, op->b, R11));
         return cc_of(op->cc);
     }
+    if (same_comparison(j, op))
+        return cc_of(op->cc);
     unsigned x = jit_use(j, op->a, R10);
+    if (!op->mem) {
+        j->flags = *op;
+        j->flags_valid = true;
+    }
     if (op->mem == JIT_MEM_B) {
         x64_alu_load(a, X64_CMP, op->w, x, jit_mem(j, op));
     } else if (tests_bits(op)) {
@@ -490,8 +472,8 @@ static void emit_select(struct jit *j, const struct jit_op *op)
     unsigned value = R9;
     if (op->sel != JIT_NONE)
         value = jit_reg[op->sel];
-    else
-        x64_mov_i(a, R9, op->target); /* before the comparison: may clear the flags */
+    else /* before the comparison, if there is one: it may clear the flags */
+        x64_mov_i_flags(a, R9, op->target);
     enum x64_cc cc = compare(j, op);
     x64_cmov(a, cc, true, jit_reg[op->dst], value);
 }
@@ -522,21 +504,25 @@ void jit_emit_op(struct jit *j, uint32_t pc, uint32_t next)
     }
     if (guarded(j, pc))
         emit_guard(j, op, pc);
+    if (!keeps_flags(op) || (fact->flags & (OKO_FACT_GUARD | OKO_FACT_FUEL)))
+        j->flags_valid = false;
     switch ((enum jit_opcode)op->op) {
     case JIT_NOP:
         break;
     case JIT_MOV:
-        if (op->a == JIT_NONE)
+        if (op->a == JIT_NONE && j->flags_valid)
+            x64_mov_i_flags(a, jit_reg[op->dst], (uint64_t)op->imm);
+        else if (op->a == JIT_NONE)
             x64_mov_i(a, jit_reg[op->dst], (uint64_t)op->imm);
         else
-            move(j, op->w, jit_reg[op->dst], op->a);
+            jit_move(j, op->w, jit_reg[op->dst], op->a);
         break;
     case JIT_SEXT:
         x64_movsx(a, op->w, op->width, jit_reg[op->dst], jit_use(j, op->a, R11));
         break;
     case JIT_ZEXT:
         if (op->width == 8)
-            move(j, true, jit_reg[op->dst], op->a);
+            jit_move(j, true, jit_reg[op->dst], op->a);
         else
             x64_movzx(a, op->width, jit_reg[op->dst], jit_use(j, op->a, R11));
         break;
@@ -552,7 +538,7 @@ void jit_emit_op(struct jit *j, uint32_t pc, uint32_t next)
         break;
     case JIT_DIV:
     case JIT_MOD:
-        emit_div(j, op, pc);
+        jit_emit_div(j, pc);
         break;
     case JIT_LSH:
     case JIT_RSH:
@@ -560,7 +546,7 @@ void jit_emit_op(struct jit *j, uint32_t pc, uint32_t next)
         emit_shift(j, op);
         break;
     case JIT_NEG:
-        move_operand(j, op->w, jit_reg[op->dst], op->a);
+        jit_move_operand(j, op->w, jit_reg[op->dst], op->a);
         x64_unary(a, X64_NEG, op->w, jit_reg[op->dst]);
         break;
     case JIT_ROL:
@@ -569,6 +555,12 @@ void jit_emit_op(struct jit *j, uint32_t pc, uint32_t next)
     case JIT_LEA:
         x64_lea(a, op->w, jit_reg[op->dst], jit_mem(j, op));
         break;
+    case JIT_CLOCK: {
+        unsigned dst = jit_reg[op->dst];
+        x64_load(a, 8, dst,
+                 x64_at(jit_pin(j, PIN_META, dst), (int32_t)offsetof(struct oko_meta, rx_ns)));
+        break;
+    }
     case JIT_BSWAP:
         emit_bswap(j, op);
         break;
@@ -577,6 +569,9 @@ void jit_emit_op(struct jit *j, uint32_t pc, uint32_t next)
         break;
     case JIT_STORE:
         emit_store(j, op);
+        break;
+    case JIT_MODIFY:
+        emit_modify(j, op);
         break;
     case JIT_ATOMIC:
         emit_atomic(j, op);
@@ -614,4 +609,8 @@ void jit_emit_op(struct jit *j, uint32_t pc, uint32_t next)
         jit_emit_exit_if(j, compare(j, op), next == j->n);
         break;
     }
+    uint16_t compared = (uint16_t)((j->flags.a < 10 ? 1u << j->flags.a : 0u) |
+                                   (j->flags.b < 10 ? 1u << j->flags.b : 0u));
+    if (jit_writes(op) & compared)
+        j->flags_valid = false;
 }

@@ -264,8 +264,10 @@ static void emit_body(struct jit *j)
     }
     for (uint32_t k = 0; k < j->n_order && !a->error; k++) {
         uint32_t pc = j->order[k], next = k + 1;
-        if (j->label[pc] != (uint32_t)JIT_UNLABELLED)
+        if (j->label[pc] != (uint32_t)JIT_UNLABELLED) {
             x64_bind(a, j->label[pc]);
+            j->flags_valid = false;
+        }
         while (next < j->n_order && j->ops[j->order[next]].op == JIT_NOP)
             next++; /* a jump over nothing is none */
         jit_emit_op(j, pc, next < j->n_order ? j->order[next] : j->n);
@@ -278,6 +280,7 @@ static void start_body(struct jit *j, const struct jit_func *func, bool batch)
         jit_analyse(j, &j->funcs[func - j->funcs]);
     j->func = func;
     j->batch = batch;
+    j->flags_valid = false;
     j->exit_label = x64_label(&j->a);
     for (unsigned i = 0; i < 2; i++)
         j->result_label[i] = x64_label(&j->a);
@@ -515,11 +518,10 @@ static int survey(struct jit *j)
             uint16_t flags = j->prog->facts.insn[j->order[k]].flags;
             j->has_fuel |= (flags & OKO_FACT_FUEL) != 0;
             bool checks = flags & (OKO_FACT_GUARD | OKO_FACT_FUEL);
-            bool time = jit_is_time(j, op);
+            bool time = op->op == JIT_CLOCK;
             bool unwinds = op->op == JIT_CALLX || jit_is_unwind(j, op);
             bool map_call = op->op == JIT_HELPER && op->call;
-            bool c_call =
-                (op->op == JIT_HELPER && !time && !unwinds && !map_call) || op->op == JIT_CALLX;
+            bool c_call = (op->op == JIT_HELPER && !unwinds && !map_call) || op->op == JIT_CALLX;
             bool pkt = op->op == JIT_ABS || (flags & OKO_FACT_GUARD);
             j->uses_env |= checks || pkt || c_call || (time && f) ||
                            (map_call && jit_call_uses_env(&j->calls[op->call - 1]));

@@ -45,9 +45,11 @@ enum jit_opcode {
     JIT_NEG,
     JIT_ROL,    /* dst = a rotated left by imm bits */
     JIT_LEA,    /* dst = base + index * scale + off */
+    JIT_CLOCK,  /* dst = the datapath clock: helper time_get_ns */
     JIT_BSWAP,  /* dst = the low width bytes of a, reversed */
     JIT_LOAD,   /* dst = width bytes of memory; sx: sign-extended */
     JIT_STORE,  /* width bytes of memory = b or imm */
+    JIT_MODIFY, /* width bytes of memory, cc (an enum jit_opcode) = b or imm; never the stack */
     JIT_ATOMIC, /* on memory, with b; cc: operation; old value to dst if it fetches */
     JIT_ABS,    /* r0 = width big-endian bytes of the packet at imm (+ a) */
     JIT_JMP,
@@ -86,9 +88,11 @@ struct jit_op {
     int32_t off;
     uint32_t target;
     int64_t imm;
-    uint32_t call; /* JIT_HELPER: 1 + index into calls of how it is made, or 0 */
-    uint16_t args; /* JIT_HELPER: registers it reads */
-    uint16_t live; /* registers whose value is still read after it */
+    uint32_t call;        /* JIT_HELPER: 1 + index into calls of how it is made, or 0 */
+    uint16_t args;        /* JIT_HELPER: registers it reads */
+    uint16_t clobbers;    /* JIT_HELPER: registers it destroys or writes */
+    uint16_t null_copies; /* JIT_HELPER with target: registers that a null result is in */
+    uint16_t live;        /* registers whose value is still read after it */
 };
 
 /* Bytes [at, at + width) of a key, item or value that a helper is given, within one 8-byte word. */
@@ -204,8 +208,10 @@ struct jit {
     const struct jit_func *func;
     bool batch;
     struct jit_place pin[N_PINS];
-    int32_t temp;       /* words of keys and values for calls: offset from rsp */
-    uint32_t frame;     /* the frame pointer is rsp + frame */
+    int32_t temp;        /* words of keys and values for calls: offset from rsp */
+    uint32_t frame;      /* the frame pointer is rsp + frame */
+    struct jit_op flags; /* the comparison that the CPU's flags stand for */
+    bool flags_valid;
     uint32_t frame_sub; /* bytes that the prologue takes off rsp */
     uint8_t saved[6];   /* callee-saved registers, in the order of their pushes */
     uint32_t n_saved;
@@ -236,9 +242,16 @@ void jit_flow(struct jit *j, struct jit_func *func);
 void jit_peep(struct jit *j, struct jit_func *func);
 
 /* emit.c */
-void jit_emit_op(struct jit *j, uint32_t pc, uint32_t next);     /* next: the pc emitted after it */
+void jit_emit_op(struct jit *j, uint32_t pc, uint32_t next); /* next: the pc emitted after it */
+/* dst = reg, unless it is there; w false: zero-extended even then. The operand's form: only as
+ * wide as an operation of that width reads it. */
+void jit_move(struct jit *j, bool w, unsigned dst, unsigned reg);
+void jit_move_operand(struct jit *j, bool w, unsigned dst, unsigned reg);
 unsigned jit_use(struct jit *j, unsigned reg, unsigned scratch); /* x86 register with its value */
 struct x64_mem jit_mem(struct jit *j, const struct jit_op *op);
+
+/* div.c */
+void jit_emit_div(struct jit *j, uint32_t pc);
 
 /* keys.c */
 void jit_plan_calls(struct jit *j); /* chooses how calls are made; arguments may become unused */
@@ -256,7 +269,6 @@ void jit_emit_helper(struct jit *j, uint32_t pc);
 void jit_emit_local(struct jit *j, uint32_t pc);
 void jit_emit_callx(struct jit *j, uint32_t pc);
 bool jit_is_unwind(const struct jit *j, const struct jit_op *op);
-bool jit_is_time(const struct jit *j, const struct jit_op *op); /* a call that becomes a load */
 
 /* entry.c */
 int jit_emit_program(struct jit *j, uint32_t *run, uint32_t *batch);

@@ -106,6 +106,7 @@ void jit_plan_calls(struct jit *j)
         bool in_registers = !key && !constant && call->kind != JIT_CALL_MAP;
         if (in_registers && call->key.size > 8 * IN_REGISTERS)
             call->kind = JIT_CALL_MAP;
+        op->clobbers = call->kind == JIT_CALL_ARRAY ? 1 : 0x3f;
         op->args = 0;
         if (!key && !constant)
             op->args |= jit_bit(2);
@@ -159,7 +160,7 @@ static bool clouds_stack(const struct jit_region *r, const struct jit_op *op)
 {
     if (op->op == JIT_STORE)
         return op->base == JIT_FP ? op->index != JIT_NONE : r->j->stack_escapes;
-    if (op->op == JIT_ATOMIC)
+    if (op->op == JIT_ATOMIC || op->op == JIT_MODIFY)
         return op->base == JIT_FP || r->j->stack_escapes;
     if (op->op == JIT_LOCAL || op->op == JIT_CALLX)
         return r->j->stack_escapes;
@@ -325,14 +326,20 @@ static void add_stored(const struct jit_region *r, uint32_t call, uint32_t k, ui
                        uint32_t at, uint32_t n, struct jit_buffer *b)
 {
     const struct jit_op *op = jit_op_at(r, k);
+    uint32_t def = op->b == JIT_NONE ? (uint32_t)JIT_NOWHERE : jit_definition(r, k, op->b);
+    const struct jit_op *constant =
+        op->b == JIT_NONE                                                      ? op
+        : def == (uint32_t)JIT_NOWHERE                                         ? NULL
+        : jit_op_at(r, def)->op == JIT_MOV && jit_op_at(r, def)->a == JIT_NONE ? jit_op_at(r, def)
+                                                                               : NULL;
     while (n) { /* word by word */
         uint32_t part = 8 - (at & 7) < n ? 8 - (at & 7) : n;
         uint64_t mask = part == 8 ? UINT64_MAX : ((uint64_t)1 << 8 * part) - 1;
-        if (op->b == JIT_NONE) {
+        if (constant) {
             add_piece(b, (struct jit_piece){.at = (uint8_t)at,
                                             .width = (uint8_t)part,
                                             .kind = JIT_PIECE_CONST,
-                                            .value = (uint64_t)op->imm >> 8 * from & mask});
+                                            .value = (uint64_t)constant->imm >> 8 * from & mask});
         } else if (op->b < 10 && !jit_written_between(r, k, call, op->b)) {
             add_piece(b, (struct jit_piece){.at = (uint8_t)at,
                                             .width = (uint8_t)part,
@@ -488,7 +495,7 @@ static bool mark_reads(const struct jit *j, const struct jit_op *op, uint8_t *re
         mark_buffer(read, &j->calls[op->call - 1].value);
         return true;
     }
-    bool reads = op->op == JIT_LOAD || op->op == JIT_ATOMIC || op->mem;
+    bool reads = op->op == JIT_LOAD || op->op == JIT_ATOMIC || op->op == JIT_MODIFY || op->mem;
     if (!reads || op->base != JIT_FP)
         return true;
     if (op->index != JIT_NONE)
@@ -530,15 +537,22 @@ static void join_null_test(const struct jit_region *r, uint32_t k)
         return;
     uint8_t kind = j->calls[op->call - 1].kind;
     uint32_t t = k + 1;
-    while (t < r->to && jit_op_at(r, t)->op == JIT_NOP)
-        t++;
+    uint16_t copies = 1;
+    for (; t < r->to; t++) {
+        const struct jit_op *between = jit_op_at(r, t);
+        if (between->op == JIT_MOV && between->a == 0 && between->w)
+            copies |= jit_bit(between->dst);
+        else if (between->op != JIT_NOP)
+            break;
+    }
     if (t >= r->to || (kind != JIT_CALL_ARRAY && kind != JIT_CALL_HASH))
         return;
     struct jit_op *test = jit_op_at(r, t);
-    if (test->op != JIT_JCC || test->mem || test->a != 0 || test->b != JIT_NONE || test->imm != 0 ||
-        !test->w || (test->cc != BPF_JEQ && test->cc != BPF_JNE) ||
+    if (test->op != JIT_JCC || test->mem || !(copies & jit_bit(test->a)) || test->b != JIT_NONE ||
+        test->imm != 0 || !test->w || (test->cc != BPF_JEQ && test->cc != BPF_JNE) ||
         (j->prog->facts.insn[j->order[t]].flags & OKO_FACT_FUEL))
         return;
+    op->null_copies = copies;
     if (test->cc == BPF_JEQ) {
         op->target = test->target;
         jit_become_nop(test);

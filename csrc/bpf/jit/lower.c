@@ -126,7 +126,10 @@ static struct jit_op lower_jump(const struct jit *j, uint32_t pc)
             op.op = JIT_HELPER;
             op.imm = i.imm;
             op.target = (uint32_t)JIT_UNLABELLED;
+            op.clobbers = 0x3f;
             op.args = jit_is_unwind(j, &op) ? bit(1) : helper_reads(i.imm);
+            if (i.imm == OKO_HELPER_TIME_GET_NS && !(j->prog->flags & OKO_LOAD_CONFORMANCE))
+                op.op = JIT_CLOCK;
         }
         op.dst = 0;
         return op;
@@ -273,8 +276,9 @@ uint16_t jit_writes(const struct jit_op *op)
     switch (op->op) {
     case JIT_LOCAL:
     case JIT_CALLX:
-    case JIT_HELPER:
         return 0x3f;
+    case JIT_HELPER:
+        return op->clobbers;
     default:
         return bit(op->dst);
     }
@@ -367,7 +371,8 @@ static uint32_t stack_of(const struct jit_op *op)
 {
     if (!(jit_reads(op) & 1 << JIT_FP) || op->op == JIT_HELPER)
         return 0;
-    bool access = op->op == JIT_LOAD || op->op == JIT_STORE || op->op == JIT_ATOMIC || op->mem;
+    bool access = op->op == JIT_LOAD || op->op == JIT_STORE || op->op == JIT_ATOMIC ||
+                  op->op == JIT_MODIFY || op->mem;
     if (!access || op->a == JIT_FP || op->b == JIT_FP || op->index != JIT_NONE || op->off >= 0)
         return OKO_STACK_SIZE;
     return (uint32_t)-op->off;
@@ -378,7 +383,7 @@ static bool makes_call(const struct jit *j, const struct jit_op *op)
     if (op->op == JIT_HELPER && op->call)
         return j->calls[op->call - 1].kind == JIT_CALL_MAP;
     return op->op == JIT_LOCAL || op->op == JIT_CALLX ||
-           (op->op == JIT_HELPER && !jit_is_time(j, op) && !jit_is_unwind(j, op));
+           (op->op == JIT_HELPER && !jit_is_unwind(j, op));
 }
 
 static uint32_t buffer_stack(const struct jit_call *call)
@@ -416,7 +421,8 @@ void jit_analyse(struct jit *j, struct jit_func *func)
         bool checks = j->prog->facts.insn[j->order[k]].guard == OKO_GUARD_VALUE;
         func->used |= jit_reads(op) | jit_writes(op);
         func->calls |= makes_call(j, op) || checks;
-        func->clobbers |= makes_call(j, op) || (op->op == JIT_HELPER && op->call);
+        func->clobbers |=
+            makes_call(j, op) || (op->op == JIT_HELPER && op->call && op->clobbers != 1);
         uint32_t stack = stack_of(op), temp = temp_of(j, op);
         if (op->op == JIT_HELPER && op->call)
             stack = buffer_stack(&j->calls[op->call - 1]);

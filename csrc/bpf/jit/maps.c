@@ -48,6 +48,9 @@ static void emit_null(struct jit *j, const struct jit_op *op, uint32_t done)
     bool read = target == (uint32_t)JIT_UNLABELLED || (!leaves && (jit_live_before(j, target) & 1));
     if (read)
         x64_mov_i(&j->a, RAX, 0);
+    for (unsigned reg = 1; reg < 10 && target < j->n; reg++)
+        if ((op->null_copies & 1 << reg) && (jit_live_before(j, target) & 1 << reg))
+            x64_mov_i(&j->a, jit_reg[reg], 0);
     if (target == (uint32_t)JIT_UNLABELLED)
         x64_jmp(&j->a, done);
     else if (leaves)
@@ -125,26 +128,22 @@ static void xor_word(struct x64 *a, unsigned reg, struct jit_word w)
 }
 
 /* rax = oko_hash_words(key, w, n) before its last step (base/hash.h); destroys rdx. */
-static void emit_hash(struct jit_maker *m, const struct oko_hash_key *key, const struct jit_word *w,
+static void emit_hash(struct x64 *a, const struct oko_hash_key *key, const struct jit_word *w,
                       uint32_t n)
 {
-    struct x64 *a = &m->j->a;
-    unsigned factor = jit_maker_take(m);
-    x64_mov_i(a, RAX, key->s[0]);
+    x64_load(a, 8, RAX, x64_constant(a, key->s[0]));
     for (uint32_t i = 0; i < n; i += 2) {
         xor_word(a, RAX, w[i]);
         if (i + 1 < n) {
-            x64_mov_i(a, factor, key->s[1]);
-            xor_word(a, factor, w[i + 1]);
+            x64_load(a, 8, RDX, x64_constant(a, key->s[1]));
+            xor_word(a, RDX, w[i + 1]);
+            x64_unary(a, X64_MUL, true, RDX);
         } else {
-            x64_mov_i(a, factor, key->s[2]);
+            x64_unary_m(a, X64_MUL, true, x64_constant(a, key->s[2]));
         }
-        x64_unary(a, X64_MUL, true, factor);
         x64_alu(a, X64_XOR, true, RAX, RDX);
     }
-    x64_mov_i(a, factor, OKO_HASH_FACTOR);
-    x64_imul(a, true, RAX, factor);
-    jit_maker_give(m, factor);
+    x64_imul_load(a, true, RAX, x64_constant(a, OKO_HASH_FACTOR));
 }
 
 static uint32_t make_words(struct jit_maker *m, const struct jit_buffer *b, struct jit_word *w,
@@ -167,13 +166,14 @@ static void emit_scale(struct x64 *a, unsigned reg, uint64_t stride)
         x64_imul_i(a, true, reg, reg, (int32_t)stride);
 }
 
-static void emit_array(struct jit *j, const struct jit_call *call, uint32_t pc)
+static void emit_array(struct jit *j, const struct jit_op *op, const struct jit_call *call,
+                       uint32_t pc)
 {
     struct x64 *a = &j->a;
     const struct oko_map_array *array = (const struct oko_map_array *)call->map;
     const struct oko_fact *fact = &j->prog->facts.insn[pc];
     struct jit_maker m;
-    jit_maker_init(&m, j, call);
+    jit_maker_init(&m, j, op);
     struct jit_late *late = NULL;
     uint64_t base = (uintptr_t)array->values;
     unsigned index = X64_NOREG;
@@ -191,21 +191,20 @@ static void emit_array(struct jit *j, const struct jit_call *call, uint32_t pc)
     x64_mov_i(a, RAX, base);
     if (index != X64_NOREG && array->stride == 8) {
         x64_lea(a, true, RAX, x64_at_index(RAX, index, 8, 0));
-    } else if (index != X64_NOREG) {
-        bool kept = index == RBX || index == RBP || index >= R12;
-        if (kept) {
-            x64_mov(a, true, RDX, index);
-            index = RDX;
+    } else if (index != X64_NOREG) { /* only scratch registers: the others are kept */
+        if (index != R9 && index != R10 && index != R11) {
+            x64_mov(a, true, R11, index);
+            index = R11;
         }
         emit_scale(a, index, array->stride);
         x64_alu(a, X64_ADD, true, RAX, index);
     }
     if (array->worker_stride && array->map.n_workers > 1) {
-        x64_load(a, 4, RDX,
-                 x64_at(jit_pin(j, PIN_ENV, RDX), (int32_t)offsetof(struct oko_env, worker)));
-        x64_mov_i(a, RCX, array->worker_stride);
-        x64_imul(a, true, RDX, RCX);
-        x64_alu(a, X64_ADD, true, RAX, RDX);
+        x64_load(a, 4, R10,
+                 x64_at(jit_pin(j, PIN_ENV, R10), (int32_t)offsetof(struct oko_env, worker)));
+        x64_mov_i(a, R11, array->worker_stride);
+        x64_imul(a, true, R10, R11);
+        x64_alu(a, X64_ADD, true, RAX, R10);
     }
     if (late)
         x64_bind(a, late->done);
@@ -223,10 +222,8 @@ static void *find_slow(const struct oko_map_hash *table, const uint64_t *words)
 }
 
 /* rdx = the home bucket of hash rax. */
-static void emit_bucket(struct jit_maker *m, const struct oko_map_hash *table)
+static void emit_bucket(struct x64 *a, const struct oko_map_hash *table)
 {
-    struct x64 *a = &m->j->a;
-    unsigned base = jit_maker_take(m);
     unsigned log = (unsigned)__builtin_ctz(table->bucket_size);
     x64_mov(a, true, RDX, RAX);
     if (power_of_two(table->bucket_size) && table->shift > log) {
@@ -236,28 +233,34 @@ static void emit_bucket(struct jit_maker *m, const struct oko_map_hash *table)
         x64_shift_i(a, X64_SHR, true, RDX, table->shift);
         emit_scale(a, RDX, table->bucket_size);
     }
-    x64_mov_i(a, base, (uintptr_t)table->buckets);
-    x64_alu(a, X64_ADD, true, RDX, base);
-    jit_maker_give(m, base);
+    x64_alu_load(a, X64_ADD, true, RDX, x64_constant(a, (uintptr_t)table->buckets));
+}
+
+/* hits = a bit, at 2 * lane, for each slot of bucket rdx with the tag of hash rax; Z: none. The
+ * comparison of all lanes at once is exact, unlike the one in words that map_hash.h tells. */
+static void emit_tags(struct x64 *a, unsigned hits)
+{
+    x64_shift_i(a, X64_SHR, true, RAX, 32);
+    x64_alu_i(a, X64_OR, false, RAX, 1);
+    x64_lanes_all(a, 0, RAX);
+    x64_lanes_equal(a, 0, x64_at(RDX, 0)); /* the four above are not tags */
+    x64_lanes_mask(a, hits, 0);
+    x64_alu_i(a, X64_AND, false, hits, 0x55);
 }
 
 /* rax = slot of the lane of the lowest hit. */
-static void emit_slot(struct jit *j, const struct oko_map_hash *table, unsigned hits)
+static void emit_slot(struct x64 *a, const struct oko_map_hash *table, unsigned hits)
 {
-    struct x64 *a = &j->a;
     uint32_t size = table->slot_size;
     int32_t header = (int32_t)sizeof(struct oko_hash_bucket);
-    x64_tzcnt(a, true, RAX, hits); /* 16 * lane + 15 */
-    if (size % 16 == 0 && power_of_two(size / 16) && size / 16 <= 8) {
-        x64_alu_i(a, X64_AND, false, RAX, 0x30);
-        x64_lea(a, true, RAX, x64_at_index(RDX, RAX, size / 16, header));
+    x64_tzcnt(a, false, RAX, hits); /* 2 * lane */
+    if (size == 8 || size == 16) {
+        x64_lea(a, true, RAX, x64_at_index(RDX, RAX, size / 2, header));
     } else if (size == 24 || size == 40 || size == 72) {
-        x64_shift_i(a, X64_SHR, false, RAX, 4);
         x64_lea(a, true, RAX, x64_at_index(RAX, RAX, size / 8 - 1, 0));
-        x64_lea(a, true, RAX, x64_at_index(RDX, RAX, 8, header));
+        x64_lea(a, true, RAX, x64_at_index(RDX, RAX, 4, header));
     } else {
-        x64_shift_i(a, X64_SHR, false, RAX, 4);
-        x64_imul_i(a, false, RAX, RAX, (int32_t)size);
+        emit_scale(a, RAX, size / 2);
         x64_lea(a, true, RAX, x64_at_index(RDX, RAX, 1, header));
     }
 }
@@ -291,8 +294,8 @@ static void emit_value(struct jit *j, const struct oko_map_hash *table, unsigned
         return;
     }
     /* number = bucket index * 4 + lane */
-    x64_tzcnt(a, true, hits, hits);
-    x64_shift_i(a, X64_SHR, false, hits, 4);
+    x64_tzcnt(a, false, hits, hits);
+    x64_shift_i(a, X64_SHR, false, hits, 1);
     x64_mov_i(a, RAX, (uintptr_t)table->buckets);
     x64_alu(a, X64_SUB, true, RDX, RAX);
     x64_mov(a, true, RAX, RDX);
@@ -317,7 +320,8 @@ static void emit_value(struct jit *j, const struct oko_map_hash *table, unsigned
     }
 }
 
-static void emit_hash_lookup(struct jit *j, const struct jit_call *call, uint32_t pc)
+static void emit_hash_lookup(struct jit *j, const struct jit_op *op, const struct jit_call *call,
+                             uint32_t pc)
 {
     struct x64 *a = &j->a;
     const struct oko_map_hash *table = (const struct oko_map_hash *)call->map;
@@ -325,32 +329,21 @@ static void emit_hash_lookup(struct jit *j, const struct jit_call *call, uint32_
     struct jit_maker m;
     if (!late)
         return;
-    jit_maker_init(&m, j, call);
+    jit_maker_init(&m, j, op);
     late->n_words = make_words(&m, &call->key, late->w, true);
-    emit_hash(&m, &table->hash, late->w, late->n_words);
-    emit_bucket(&m, table);
-    unsigned lanes = jit_maker_take(&m), hits = jit_maker_take(&m);
+    emit_hash(a, &table->hash, late->w, late->n_words);
+    emit_bucket(a, table);
+    unsigned hits = jit_maker_take(&m), part = jit_maker_take(&m);
     late->hits = (uint8_t)hits;
-    x64_shift_i(a, X64_SHR, true, RAX, 32);
-    x64_movzx(a, 2, RAX, RAX);
-    x64_alu_i(a, X64_OR, false, RAX, 1);
-    x64_mov_i(a, lanes, OKO_HASH_LANES);
-    x64_imul(a, true, RAX, lanes);
-    x64_alu_load(a, X64_XOR, true, RAX, x64_at(RDX, 0));
-    x64_mov(a, true, hits, RAX);
-    x64_alu(a, X64_SUB, true, hits, lanes);
-    x64_unary(a, X64_NOT, true, RAX);
-    x64_alu(a, X64_AND, true, hits, RAX);
-    x64_shift_i(a, X64_SHL, true, lanes, 15); /* OKO_HASH_LANE_TOPS */
-    x64_alu(a, X64_AND, true, hits, lanes);
+    emit_tags(a, hits);
     x64_jcc(a, X64_E, late->entry);
     x64_bind(a, late->retry);
-    emit_slot(j, table, hits);
+    emit_slot(a, table, hits);
     for (uint32_t i = 0; i < late->n_words; i++) {
         struct x64_mem key = x64_at(RAX, (int32_t)(8 * i));
         if (late->w[i].in_memory) {
-            x64_load(a, 8, lanes, late->w[i].mem);
-            x64_alu_load(a, X64_CMP, true, lanes, key);
+            x64_load(a, 8, part, late->w[i].mem);
+            x64_alu_load(a, X64_CMP, true, part, key);
         } else {
             x64_alu_load(a, X64_CMP, true, late->w[i].reg, key);
         }
@@ -427,14 +420,15 @@ bool jit_sketch_in_place(const struct oko_map *map)
 
 /* Hashes the item; x = h1, step = h2, cells = the block of the worker, or block 0 for a lookup,
  * which goes another way when there are more blocks than the workers' (the control side added). */
-static void emit_sketch_start(struct jit *j, const struct jit_call *call, struct jit_late *late,
+static void emit_sketch_start(struct jit *j, const struct jit_op *op, struct jit_late *late,
                               struct sketch_regs *r)
 {
     struct x64 *a = &j->a;
+    const struct jit_call *call = &j->calls[op->call - 1];
     const struct oko_map_sketch *sketch = (const struct oko_map_sketch *)call->map;
     struct jit_maker m;
     struct jit_word w[JIT_MAX_WORDS];
-    jit_maker_init(&m, j, call);
+    jit_maker_init(&m, j, op);
     uint32_t n = make_words(&m, &call->key, w, true);
     if (late) {
         memcpy(late->w, w, n * sizeof(*w));
@@ -443,7 +437,7 @@ static void emit_sketch_start(struct jit *j, const struct jit_call *call, struct
         x64_alu_mi(a, X64_CMP, 4, x64_at(RAX, 0), (int32_t)sketch->map.n_workers);
         x64_jcc(a, X64_NE, late->entry);
     }
-    emit_hash(&m, &sketch->hash, w, n);
+    emit_hash(a, &sketch->hash, w, n);
     /* The words are used up: everything but rax is free. */
     *r = (struct sketch_regs){
         .x = RDX, .step = RCX, .cells = RSI, .cell = RDI, .other = R8, .width = R9};
@@ -464,12 +458,12 @@ static void emit_sketch_start(struct jit *j, const struct jit_call *call, struct
         x64_mov_i(a, r->width, sketch->width);
 }
 
-static void emit_bloom_add(struct jit *j, const struct jit_call *call)
+static void emit_bloom_add(struct jit *j, const struct jit_op *op, const struct jit_call *call)
 {
     struct x64 *a = &j->a;
     const struct oko_map_sketch *sketch = (const struct oko_map_sketch *)call->map;
     struct sketch_regs r;
-    emit_sketch_start(j, call, NULL, &r);
+    emit_sketch_start(j, op, NULL, &r);
     for (uint32_t i = 0; i < sketch->n_hashes; i++) {
         uint32_t set = x64_label(a);
         if (i)
@@ -500,12 +494,12 @@ static void emit_next_row(struct x64 *a, const struct oko_map_sketch *sketch,
     }
 }
 
-static void emit_count_min_add(struct jit *j, const struct jit_call *call)
+static void emit_count_min_add(struct jit *j, const struct jit_op *op, const struct jit_call *call)
 {
     struct x64 *a = &j->a;
     const struct oko_map_sketch *sketch = (const struct oko_map_sketch *)call->map;
     struct sketch_regs r;
-    emit_sketch_start(j, call, NULL, &r);
+    emit_sketch_start(j, op, NULL, &r);
     for (uint32_t i = 0; i < sketch->n_hashes; i++) {
         if (i)
             emit_next_row(a, sketch, &r);
@@ -527,12 +521,13 @@ static void emit_result(struct jit *j, const struct jit_op *op)
     x64_lea(a, true, RAX, x64_at(RCX, 8 * op->off));
 }
 
-static void emit_bloom(struct jit *j, const struct jit_call *call, struct jit_late *late)
+static void emit_bloom(struct jit *j, const struct jit_op *op, const struct jit_call *call,
+                       struct jit_late *late)
 {
     struct x64 *a = &j->a;
     const struct oko_map_sketch *sketch = (const struct oko_map_sketch *)call->map;
     struct sketch_regs r;
-    emit_sketch_start(j, call, late, &r);
+    emit_sketch_start(j, op, late, &r);
     for (uint32_t i = 0; i < sketch->n_hashes; i++) {
         if (i)
             x64_alu(a, X64_ADD, false, r.x, r.step);
@@ -558,13 +553,14 @@ static void emit_bloom(struct jit *j, const struct jit_call *call, struct jit_la
     x64_alu_i(a, X64_AND, false, RAX, 1);
 }
 
-static void emit_count_min(struct jit *j, const struct jit_call *call, struct jit_late *late)
+static void emit_count_min(struct jit *j, const struct jit_op *op, const struct jit_call *call,
+                           struct jit_late *late)
 {
     struct x64 *a = &j->a;
     const struct oko_map_sketch *sketch = (const struct oko_map_sketch *)call->map;
     struct sketch_regs r;
     bool several = sketch->map.n_workers > 1;
-    emit_sketch_start(j, call, late, &r);
+    emit_sketch_start(j, op, late, &r);
     for (uint32_t i = 0; i < sketch->n_hashes; i++) {
         if (i)
             emit_next_row(a, sketch, &r);
@@ -597,9 +593,9 @@ static void emit_sketch_lookup(struct jit *j, const struct jit_op *op, const str
     if (!late)
         return;
     if (call->kind == JIT_CALL_BLOOM)
-        emit_bloom(j, call, late);
+        emit_bloom(j, op, call, late);
     else
-        emit_count_min(j, call, late);
+        emit_count_min(j, op, call, late);
     x64_bind(&j->a, late->done);
     emit_result(j, op);
 }
@@ -638,7 +634,7 @@ static void emit_map_call(struct jit *j, const struct jit_op *op, const struct j
     bool update = op->imm == OKO_HELPER_MAP_UPDATE;
     int32_t key = j->temp, value = key, end = key;
     struct jit_maker m;
-    jit_maker_init(&m, j, call);
+    jit_maker_init(&m, j, op);
     if (call->key.n_pieces) {
         emit_temp(&m, &call->key, &end);
         value = end;
@@ -682,20 +678,20 @@ void jit_emit_call(struct jit *j, uint32_t pc)
         emit_map_call(j, op, call);
         break;
     case JIT_CALL_ARRAY:
-        emit_array(j, call, pc);
+        emit_array(j, op, call, pc);
         break;
     case JIT_CALL_HASH:
-        emit_hash_lookup(j, call, pc);
+        emit_hash_lookup(j, op, call, pc);
         break;
     case JIT_CALL_BLOOM:
     case JIT_CALL_COUNT_MIN:
         emit_sketch_lookup(j, op, call, pc);
         break;
     case JIT_CALL_BLOOM_ADD:
-        emit_bloom_add(j, call);
+        emit_bloom_add(j, op, call);
         break;
     case JIT_CALL_COUNT_MIN_ADD:
-        emit_count_min_add(j, call);
+        emit_count_min_add(j, op, call);
         break;
     }
 }

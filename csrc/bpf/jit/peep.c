@@ -60,6 +60,25 @@ static void propagate_copies(const struct jit_region *r)
     }
 }
 
+/* A value computed into one register only to be moved to another goes there at once. */
+static void name_results(const struct jit_region *r)
+{
+    for (uint32_t k = r->from; k < r->to; k++) {
+        const struct jit_op *move = jit_op_at(r, k);
+        if (move->op != JIT_MOV || !move->w || move->a >= 10 || move->a == move->dst)
+            continue;
+        uint32_t p = jit_definition(r, k, move->a);
+        if (p == (uint32_t)JIT_NOWHERE || !jit_only_use(r, p, k, move->a))
+            continue;
+        struct jit_op *def = jit_op_at(r, p);
+        if (!jit_is_pure(def) || def->op == JIT_SELECT || def->dst != move->a ||
+            jit_read_between(r, p, k, move->dst) || jit_written_between(r, p, k, move->dst))
+            continue;
+        def->dst = move->dst;
+        jit_become_nop(jit_op_at(r, k));
+    }
+}
+
 /* ---------------------------------------------------------------- addresses */
 
 static bool fits32(int64_t v)
@@ -130,6 +149,53 @@ static void fold_addresses(const struct jit_region *r)
                 (op->index == JIT_NONE || !fold_address_once(r, k, true)))
                 break;
     }
+}
+
+/* ---------------------------------------------------------------- counters */
+
+/* Load, compute, store at the same place, and nobody else wants the value: one instruction on
+ * memory. */
+static void find_modify(const struct jit_region *r, uint32_t k)
+{
+    struct jit_op *store = jit_op_at(r, k);
+    if (store->op != JIT_STORE || store->b >= 10 || store->base >= 10 || r->keep_memory)
+        return;
+    uint32_t p = jit_definition(r, k, store->b);
+    if (p == (uint32_t)JIT_NOWHERE || !jit_only_use(r, p, k, store->b) || store->b == store->base ||
+        store->b == store->index)
+        return;
+    struct jit_op *alu = jit_op_at(r, p);
+    bool computes = alu->op == JIT_ADD || alu->op == JIT_SUB || alu->op == JIT_OR ||
+                    alu->op == JIT_AND || alu->op == JIT_XOR;
+    if (!computes || (store->width == 8 && !alu->w) || alu->a >= 10 || alu->a == alu->b ||
+        alu->b == JIT_FP || (alu->b == alu->dst && alu->b != JIT_NONE))
+        return;
+    uint32_t q = jit_definition(r, p, alu->a);
+    if (q == (uint32_t)JIT_NOWHERE || !jit_only_use(r, q, p, alu->a))
+        return;
+    struct jit_op *load = jit_op_at(r, q);
+    if (load->op != JIT_LOAD || load->width != store->width || load->base != store->base ||
+        load->index != store->index || load->off != store->off ||
+        (load->index != JIT_NONE && load->scale != store->scale))
+        return;
+    uint16_t keep = jit_bit(load->base) | jit_bit(load->index);
+    for (uint32_t i = q; i < k; i++)
+        if ((i != q && jit_writes_memory(jit_op_at(r, i))) || (jit_writes(jit_op_at(r, i)) & keep))
+            return;
+    if (alu->b != JIT_NONE && jit_written_between(r, p, k, alu->b))
+        return;
+    store->op = JIT_MODIFY;
+    store->cc = alu->op;
+    store->b = alu->b;
+    store->imm = (int32_t)alu->imm;
+    jit_become_nop(alu);
+    jit_become_nop(load);
+}
+
+static void find_counters(const struct jit_region *r)
+{
+    for (uint32_t k = r->from; k < r->to; k++)
+        find_modify(r, k);
 }
 
 /* ---------------------------------------------------------------- rotations */
@@ -437,6 +503,10 @@ void jit_peep(struct jit *j, struct jit_func *func)
     jit_each_region(j, select_values);
     jit_analyse(j, func);
     jit_each_region(j, propagate_copies);
+    jit_sweep_dead(j);
+    jit_each_region(j, find_counters);
+    jit_sweep_dead(j);
+    jit_each_region(j, name_results);
     jit_sweep_dead(j);
     jit_each_region(j, fold_comparisons);
     jit_analyse(j, func);

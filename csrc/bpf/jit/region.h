@@ -35,13 +35,14 @@ static inline bool jit_compares(const struct jit_op *op)
 
 static inline bool jit_is_access(const struct jit_op *op)
 {
-    return op->op == JIT_LOAD || op->op == JIT_STORE || op->op == JIT_ATOMIC;
+    return op->op == JIT_LOAD || op->op == JIT_STORE || op->op == JIT_MODIFY ||
+           op->op == JIT_ATOMIC;
 }
 
 static inline bool jit_writes_memory(const struct jit_op *op)
 {
-    return op->op == JIT_STORE || op->op == JIT_ATOMIC || op->op == JIT_LOCAL ||
-           op->op == JIT_HELPER || op->op == JIT_CALLX;
+    return op->op == JIT_STORE || op->op == JIT_MODIFY || op->op == JIT_ATOMIC ||
+           op->op == JIT_LOCAL || op->op == JIT_HELPER || op->op == JIT_CALLX;
 }
 
 /* Calls pass on each region of the function at hand. */

@@ -23,12 +23,19 @@ static void count(struct jit_maker *m, const struct jit_buffer *b)
     }
 }
 
-void jit_maker_init(struct jit_maker *m, struct jit *j, const struct jit_call *call)
+void jit_maker_init(struct jit_maker *m, struct jit *j, const struct jit_op *op)
 {
+    const struct jit_call *call = &j->calls[op->call - 1];
     memset(m, 0, sizeof(*m));
     m->j = j;
     for (unsigned i = 0; i < sizeof(lendable); i++)
         m->free |= 1u << lendable[i];
+    for (unsigned reg = 1; reg < 6; reg++) { /* what the call is to leave alone */
+        if (!(op->clobbers & 1u << reg) && (op->live & 1u << reg)) {
+            m->uses[reg]++;
+            m->free &= ~(1u << jit_reg[reg]);
+        }
+    }
     count(m, &call->key);
     count(m, &call->value);
     if (call->key.size && !call->key.n_pieces) /* by pointer: arguments of the call itself */

@@ -18,7 +18,7 @@ struct jit_maker {
     uint8_t uses[11]; /* pieces to come, by BPF register */
 };
 
-void jit_maker_init(struct jit_maker *m, struct jit *j, const struct jit_call *call);
+void jit_maker_init(struct jit_maker *m, struct jit *j, const struct jit_op *op);
 unsigned jit_maker_take(struct jit_maker *m); /* a register, never rax or rdx */
 void jit_maker_give(struct jit_maker *m, unsigned reg);
 /* Makes word `index` (of 8 bytes) of the buffer. may_stay: memory is good enough. */

@@ -6,7 +6,7 @@
 
 #include "../../oko.h"
 
-enum fix_kind { FIX_JMP, FIX_JCC, FIX_CALL, FIX_CALL_C, FIX_LEA, FIX_ALIGN };
+enum fix_kind { FIX_JMP, FIX_JCC, FIX_CALL, FIX_CALL_C, FIX_LEA, FIX_CONSTANT, FIX_ALIGN };
 
 /* Bytes that are not in the buffer: they stand before code[pos]. */
 struct x64_fix {
@@ -42,6 +42,7 @@ void x64_destroy(struct x64 *a)
     free(a->fixes);
     free(a->labels);
     free(a->targets);
+    free(a->constants);
     memset(a, 0, sizeof(*a));
 }
 
@@ -161,7 +162,7 @@ int x64_relax(struct x64 *a)
         return a->error;
     for (size_t i = 0; i < a->n_fixes; i++) {
         const struct x64_fix *f = &a->fixes[i];
-        if (f->kind != FIX_ALIGN && f->kind != FIX_CALL_C &&
+        if (f->kind != FIX_ALIGN && f->kind != FIX_CALL_C && f->kind != FIX_CONSTANT &&
             a->labels[f->target].n_fixes == (uint32_t)UNBOUND)
             return a->error = OKO_E_INVAL; /* a jump to nowhere: a bug of the caller */
     }
@@ -183,7 +184,8 @@ int x64_relax(struct x64 *a)
     }
     const struct x64_fix *last = a->n_fixes ? &a->fixes[a->n_fixes - 1] : NULL;
     size_t end = a->size + (last ? last->before + last->size : 0u);
-    a->final_size = ((end + 7) & ~(size_t)7) + a->n_targets * STUB_SIZE;
+    a->final_size =
+        ((end + 7) & ~(size_t)7) + a->n_constants * sizeof(uint64_t) + a->n_targets * STUB_SIZE;
     return a->final_size > X64_MAX_CODE ? (a->error = OKO_E_LIMIT) : 0;
 }
 
@@ -218,6 +220,7 @@ static void put32(uint8_t *dst, int64_t v)
 void x64_write(const struct x64 *a, uint8_t *dst, const uint8_t *at)
 {
     size_t stubs = a->final_size - a->n_targets * STUB_SIZE;
+    size_t constants = stubs - a->n_constants * sizeof(uint64_t);
     size_t from = 0, to = 0;
     for (size_t i = 0; i < a->n_fixes; i++) {
         const struct x64_fix *f = &a->fixes[i];
@@ -262,6 +265,9 @@ void x64_write(const struct x64 *a, uint8_t *dst, const uint8_t *at)
             p[2] = (uint8_t)(5 | (f->cc & 7) << 3);
             put32(p + 3, distance(a, f));
             break;
+        case FIX_CONSTANT:
+            put32(p, (int64_t)(constants + f->target * sizeof(uint64_t)) - (int64_t)to);
+            break;
         case FIX_ALIGN:
             write_nops(p, f->size);
             break;
@@ -270,13 +276,28 @@ void x64_write(const struct x64 *a, uint8_t *dst, const uint8_t *at)
     if (a->size > from)
         memcpy(dst + to, a->code + from, a->size - from);
     to += a->size - from;
-    write_nops(dst + to, stubs - to);
+    write_nops(dst + to, constants - to);
+    if (a->n_constants)
+        memcpy(dst + constants, a->constants, a->n_constants * sizeof(uint64_t));
     for (size_t i = 0; i < a->n_targets; i++) {
         static const uint8_t jmp_next[6] = {0xff, 0x25, 0, 0, 0, 0}; /* jmp [rip + 0] */
         uint8_t *p = dst + stubs + i * STUB_SIZE;
         memcpy(p, jmp_next, 6);
         memcpy(p + 6, &a->targets[i], 8);
     }
+}
+
+struct x64_mem x64_constant(struct x64 *a, uint64_t value)
+{
+    size_t i = 0;
+    while (i < a->n_constants && a->constants[i] != value)
+        i++;
+    if (i == a->n_constants) {
+        if (!grow(a, &a->constants, i, &a->constants_room, sizeof(*a->constants)))
+            return x64_at(RAX, 0);
+        a->constants[a->n_constants++] = value;
+    }
+    return (struct x64_mem){X64_RIP, X64_NOREG, 1, (int32_t)i};
 }
 
 void x64_align(struct x64 *a, uint32_t to)
@@ -371,6 +392,11 @@ static void op_r(struct x64 *a, unsigned flags, unsigned op, unsigned reg, unsig
 static void operand(struct x64 *a, unsigned reg, struct x64_mem m)
 {
     bool d8 = m.disp == (int8_t)m.disp;
+    if (m.base == X64_RIP) {
+        modrm(a, 0, reg, 5);
+        fix(a, FIX_CONSTANT, 0, (uint32_t)m.disp, 4);
+        return;
+    }
     if (m.base == X64_NOREG) { /* [index * scale + disp32] or [disp32] */
         modrm(a, 0, reg, 4);
         unsigned ss = m.scale == 8 ? 3 : m.scale == 4 ? 2 : m.scale == 2 ? 1 : 0;
@@ -395,7 +421,7 @@ static void operand(struct x64 *a, unsigned reg, struct x64_mem m)
 
 static unsigned high_bits(unsigned reg)
 {
-    return reg == X64_NOREG ? 0 : reg;
+    return reg == X64_NOREG || reg == X64_RIP ? 0 : reg;
 }
 
 static void op_m(struct x64 *a, unsigned flags, unsigned op, unsigned reg, struct x64_mem m)
@@ -504,6 +530,34 @@ void x64_mov_i(struct x64 *a, unsigned dst, uint64_t imm)
         byte(a, 0xb8 | (dst & 7));
         imm64(a, imm);
     }
+}
+
+void x64_mov_i_flags(struct x64 *a, unsigned dst, uint64_t imm)
+{
+    if (imm) {
+        x64_mov_i(a, dst, imm);
+    } else if (room(a)) {
+        rex(a, 0, 0, 0, dst);
+        byte(a, 0xb8 | (dst & 7));
+        imm32(a, 0);
+    }
+}
+
+void x64_lanes_all(struct x64 *a, unsigned xmm, unsigned src)
+{
+    op_r(a, P66, 0x0f6e, xmm, src); /* movd */
+    op_r(a, PF2, 0x0f70, xmm, xmm); /* pshuflw */
+    with_imm(a, 1, 0);
+}
+
+void x64_lanes_equal(struct x64 *a, unsigned xmm, struct x64_mem m)
+{
+    op_m(a, P66, 0x0f75, xmm, m); /* pcmpeqw */
+}
+
+void x64_lanes_mask(struct x64 *a, unsigned dst, unsigned xmm)
+{
+    op_r(a, P66, 0x0fd7, dst, xmm); /* pmovmskb */
 }
 
 void x64_alu(struct x64 *a, enum x64_alu op, bool w, unsigned dst, unsigned src)

@@ -33,6 +33,7 @@ enum x64_reg {
     R13,
     R14,
     R15,
+    X64_RIP = 30, /* as base: relative to the code, see x64_constant() */
     X64_NOREG = 31
 };
 
@@ -93,6 +94,8 @@ struct x64 {
     size_t n_labels, labels_room;
     const void **targets; /* distinct addresses outside the buffer that are called */
     size_t n_targets, targets_room;
+    uint64_t *constants;
+    size_t n_constants, constants_room;
     size_t final_size; /* after x64_relax() */
     bool bmi1, bmi2;   /* what the CPU has */
     int error;         /* sticky OKO_E_* */
@@ -113,6 +116,9 @@ void x64_bind(struct x64 *a, uint32_t label);
 /* Final offset of a bound label. */
 size_t x64_offset(const struct x64 *a, uint32_t label);
 void x64_align(struct x64 *a, uint32_t to);
+/* Operand that is an 8-byte constant, kept behind the code. Not for instructions that end with an
+ * immediate. */
+struct x64_mem x64_constant(struct x64 *a, uint64_t value);
 
 void x64_jmp(struct x64 *a, uint32_t label);
 void x64_jcc(struct x64 *a, enum x64_cc cc, uint32_t label);
@@ -128,7 +134,8 @@ void x64_pop(struct x64 *a, unsigned reg);
 
 /* w: 64-bit operands, else 32-bit ones whose results are zero-extended. */
 void x64_mov(struct x64 *a, bool w, unsigned dst, unsigned src);
-void x64_mov_i(struct x64 *a, unsigned dst, uint64_t imm); /* shortest form; keeps no flags */
+void x64_mov_i(struct x64 *a, unsigned dst, uint64_t imm);       /* shortest form; keeps no flags */
+void x64_mov_i_flags(struct x64 *a, unsigned dst, uint64_t imm); /* keeps the flags */
 void x64_alu(struct x64 *a, enum x64_alu op, bool w, unsigned dst, unsigned src);
 void x64_alu_i(struct x64 *a, enum x64_alu op, bool w, unsigned dst, int32_t imm);
 void x64_alu_load(struct x64 *a, enum x64_alu op, bool w, unsigned dst, struct x64_mem m);
@@ -139,6 +146,11 @@ void x64_test(struct x64 *a, bool w, unsigned x, unsigned y);
 void x64_test_i(struct x64 *a, bool w, unsigned x, int32_t imm);
 void x64_test_m(struct x64 *a, unsigned width, struct x64_mem m, int32_t imm);
 void x64_unary(struct x64 *a, enum x64_unary op, bool w, unsigned reg);
+/* Four 16-bit lanes in an SSE2 register: all = the low half of src; those equal to the lanes of
+ * memory (16 bytes, aligned) become ones; the top bits of the bytes as a mask. */
+void x64_lanes_all(struct x64 *a, unsigned xmm, unsigned src);
+void x64_lanes_equal(struct x64 *a, unsigned xmm, struct x64_mem m);
+void x64_lanes_mask(struct x64 *a, unsigned dst, unsigned xmm);
 void x64_unary_m(struct x64 *a, enum x64_unary op, bool w, struct x64_mem m);
 void x64_imul(struct x64 *a, bool w, unsigned dst, unsigned src);
 void x64_imul_i(struct x64 *a, bool w, unsigned dst, unsigned src, int32_t imm);
