@@ -7,6 +7,7 @@ script is shrunk and shown in words.
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -16,7 +17,16 @@ from conftest import ROOT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from oracle_frames import frames
-from twin.compare import CONFIGURATIONS, Step, check, run_core, script_of, shrink
+from twin.compare import (
+    CONFIGURATIONS,
+    Packets,
+    Step,
+    Tick,
+    check,
+    run_core,
+    script_of,
+    shrink,
+)
 from twin.generate import PORTS, Arrival
 
 from oko.bpf.elf import read_object
@@ -56,6 +66,28 @@ def test_without_programs(part: int) -> None:
     """More of header matches and actions."""
     for seed in range(10_000 + part, 10_000 + QUICK, 2):
         check_and_shrink(script_of(Random(seed), programs=()))
+
+
+def test_workers_by_turns() -> None:
+    """Packets handed to three workers by turns: one table, one clock, the same results."""
+    turns = {"one by one": {"n_workers": 3, "pieces": 1}, "five": {"n_workers": 2, "pieces": 5}}
+    for seed in range(40):
+        check(in_order(script_of(Random(seed))), turns)
+
+
+def in_order(script: list[Step]) -> list[Step]:
+    """With times that never run back (each worker has its own newest time) and a tick for all at
+    the end."""
+    last, result = 0, []
+    for step in script:
+        if isinstance(step, Packets):
+            arrivals = []
+            for arrival in step.arrivals:
+                last = max(last, arrival.ns)
+                arrivals.append(replace(arrival, ns=last))
+            step = Packets(tuple(arrivals))
+        result.append(step)
+    return [*result, Tick(last)]
 
 
 STREAMS: dict[str, Any] = {

@@ -156,8 +156,10 @@ def run_twin(script: list[Step]) -> Result:
 
 
 def run_core(script: list[Step], pieces: int = 0, **options: Any) -> Result:
-    """By the core. pieces: at most so many packets per call."""
+    """By the core. pieces: at most so many packets per call. With n_workers, these calls go to the
+    workers by turns, so that still only one packet is handled at a time."""
     core = Core(**options)
+    n_workers = options.get("n_workers", 1)
     specs: dict[int, ProgramSpec] = {}
     refused, seq = [], 0
     try:
@@ -176,11 +178,12 @@ def run_core(script: list[Step], pieces: int = 0, **options: Any) -> Result:
                 except CoreError:
                     refused.append(True)
             elif isinstance(step, Tick):
-                core.tick(step.ns)
+                for worker in range(n_workers):
+                    core.tick(step.ns, worker)
             else:
                 size = pieces or len(step.arrivals)
-                for at in range(0, len(step.arrivals), max(1, size)):
-                    core.process(step.arrivals[at : at + size], seq + at)
+                for turn, at in enumerate(range(0, len(step.arrivals), max(1, size))):
+                    core.process(step.arrivals[at : at + size], seq + at, turn % n_workers)
                 seq += len(step.arrivals)
         core.collect()
         return Result(

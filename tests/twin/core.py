@@ -184,8 +184,8 @@ class Core:
         """These packets, in order."""
         self.run(self.prepare(arrivals, seq), worker)
 
-    def tick(self, ns: int) -> None:
-        _check(lib.oko_dp_tick(self.dp, 0, ns))
+    def tick(self, ns: int, worker: int = 0) -> None:
+        _check(lib.oko_dp_tick(self.dp, worker, ns))
 
     def collect(self) -> None:
         """Moves outputs and events of the core here."""

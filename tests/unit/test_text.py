@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from random import Random
 
 import pytest
+from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 from twin.generate import Options, flow_of
@@ -256,6 +258,16 @@ def test_file_with_comments_commands_groups_and_meters() -> None:
     assert flows[3].flow.priority == PRIORITY_DEFAULT
     with pytest.raises(FlowSyntaxError, match=r"rules\.txt:2:1: only flows"):
         parse_flows("actions=drop\ngroup group_id=1,type=all\n", "rules.txt")
+
+
+def test_the_grammar_is_light_to_import() -> None:
+    """oko-ofctl must start in a moment: neither the extension nor os_ken come along."""
+    code = "import sys, oko.text; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    ).stdout.split()
+    heavy = ("os_ken", "cffi", "elftools", "rich", "oko._oko", "oko._binding", "numpy", "asyncio")
+    assert [name for name in heavy if name in loaded] == []
 
 
 def test_port_names() -> None:
