@@ -36,7 +36,8 @@
 #include "worker.h"
 
 enum {
-    ROUND_ITEMS = 8192,
+    /* With a packet-in each, what a round gives fits into half of a 16 MiB event ring. */
+    ROUND_ITEMS = 16384,
     ROUND_BYTES = 4 << 20,
     ARENA_BYTES = 8 << 20, /* a preloaded capture is kept in pieces of this size */
     FRAME_ALIGN = 64,
@@ -108,6 +109,7 @@ struct oko_replay {
     /* Preloaded packets. */
     struct item *items;
     uint64_t n_items, max_items, cursor;
+    uint64_t *sums; /* [n_items + 1]: wire bytes of all items before this one */
     uint8_t **arenas;
     uint32_t n_arenas, max_arenas;
     size_t arena_used;
@@ -296,6 +298,17 @@ static uint32_t owner_of(const struct oko_replay *r, const struct item *item)
     return oko_spread_of(&key, (enum oko_spread)r->opts.spread, r->opts.n_workers);
 }
 
+static int sum_up(struct oko_replay *r)
+{
+    r->sums = malloc((r->n_items + 1) * sizeof *r->sums);
+    if (!r->sums)
+        return OKO_E_NOMEM;
+    r->sums[0] = 0;
+    for (uint64_t i = 0; i < r->n_items; i++)
+        r->sums[i + 1] = r->sums[i] + r->items[i].wire_len;
+    return OKO_REPLAY_DONE;
+}
+
 /* Reads on until everything is there: OKO_REPLAY_DONE, or OKO_REPLAY_MORE when the slice is over.
  */
 static int load(struct oko_replay *r)
@@ -311,7 +324,7 @@ static int load(struct oko_replay *r)
         case NEXT_END:
             end_round(r);
             r->loaded = true;
-            return OKO_REPLAY_DONE;
+            return sum_up(r);
         case NEXT_ITEM:
             break;
         }
@@ -606,11 +619,38 @@ static void wait_work(struct oko_replay *r)
     pthread_mutex_unlock(&r->mutex);
 }
 
+/* Preloaded and without a pace, a round is a stretch of items: nothing is looked at. */
+static enum take cut_out(struct oko_replay *r, struct round *round)
+{
+    uint64_t n = r->n_items - r->cursor;
+    if (n > ROUND_ITEMS)
+        n = ROUND_ITEMS;
+    while (n > 1 && r->sums[r->cursor + n] - r->sums[r->cursor] > ROUND_BYTES)
+        n /= 2;
+    if (r->opts.max_packets && n > r->opts.max_packets - r->status.packets)
+        n = r->opts.max_packets - r->status.packets;
+    *round = (struct round){.items = r->items + r->cursor,
+                            .n = (uint32_t)n,
+                            .seq = r->status.packets,
+                            .shift = r->shift};
+    if (!n)
+        return enough(r) ? TAKE_ITEM : TAKE_END;
+    if (!r->status.packets)
+        r->status.first_ns = clock_of(r, round->items[0].units + r->shift);
+    r->status.last_ns = clock_of(r, round->items[n - 1].units + r->shift);
+    r->status.packets += n;
+    r->status.bytes += r->sums[r->cursor + n] - r->sums[r->cursor];
+    r->cursor += n;
+    return TAKE_ITEM;
+}
+
 /* Collects what is due, at most a round. Returns what ended it. */
 static enum take collect(struct oko_replay *r, struct round *round, uint64_t *due)
 {
     uint64_t ns = 0;
 
+    if (r->opts.preload && r->opts.pace == OKO_PACE_MAX)
+        return cut_out(r, round);
     round->n = round->used = 0;
     round->seq = r->status.packets;
     round->shift = r->shift;
@@ -841,6 +881,7 @@ void oko_replay_free(struct oko_replay *r)
         free(r->arenas[i]);
     free(r->arenas);
     free(r->items);
+    free(r->sums);
     free(r->threads);
     free(r->writers);
     free(r->sources);
