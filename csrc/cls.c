@@ -577,6 +577,34 @@ static inline uint64_t gather(const struct oko_cls *cls, const struct oko_subtab
     return hash_words(cls, words, n);
 }
 
+/* The best rule of one packet's key in a subtable, or NULL. Inlined for each small number of
+ * words. */
+static inline __attribute__((always_inline)) const struct oko_rule *
+find_head(const struct oko_cls *cls, const struct oko_subtable *st, const struct oko_key *key,
+          uint32_t n)
+{
+    uint64_t words[OKO_KEY_WORDS];
+    uint64_t hash = gather(cls, st, key, words, n);
+    return head_from(OKO_LOAD_ACQUIRE(&st->slots), hash, hash, words, n);
+}
+
+static const struct oko_rule *find_any(const struct oko_cls *cls, const struct oko_subtable *st,
+                                       const struct oko_key *key)
+{
+    switch (st->n_words) {
+    case 0:
+        return find_head(cls, st, key, 0);
+    case 1:
+        return find_head(cls, st, key, 1);
+    case 2:
+        return find_head(cls, st, key, 2);
+    case 3:
+        return find_head(cls, st, key, 3);
+    default:
+        return find_head(cls, st, key, st->n_words);
+    }
+}
+
 void oko_cls_lookup(const struct oko_cls *cls, const struct oko_key *key, uint64_t version,
                     uint64_t after, struct oko_cands *cands)
 {
@@ -584,11 +612,7 @@ void oko_cls_lookup(const struct oko_cls *cls, const struct oko_key *key, uint64
     uint64_t limit = UINT64_MAX;
     cands->n = cands->more = 0;
     for (uint32_t s = 0; s < order->n && order->at[s].min_rank <= limit; s++) {
-        const struct oko_subtable *st = order->at[s].subtable;
-        uint64_t words[OKO_KEY_WORDS];
-        uint64_t hash = gather(cls, st, key, words, st->n_words);
-        const struct oko_rule *rule =
-            head_from(OKO_LOAD_ACQUIRE(&st->slots), hash, hash, words, st->n_words);
+        const struct oko_rule *rule = find_any(cls, order->at[s].subtable, key);
         if (rule)
             limit = collect(cands, rule, version, after, limit);
     }
@@ -609,11 +633,19 @@ probe(const struct oko_cls *cls, const struct oko_subtable *st, const struct oko
     uint64_t words[MAX_BURST][MAX_QUICK_WORDS], hash[MAX_BURST];
     bool far = slots->mask >= 4096; /* larger than the first-level cache */
     uint32_t found = 0;
+    if (!far) { /* memory answers at once: one pass */
+        for (uint32_t rest = todo; rest; rest &= rest - 1) {
+            uint32_t i = (uint32_t)__builtin_ctz(rest);
+            hash[i] = gather(cls, st, &keys[i], words[i], n);
+            head[i] = head_from(slots, hash[i], hash[i], words[i], n);
+            found |= head[i] ? 1u << i : 0;
+        }
+        return found;
+    }
     for (uint32_t rest = todo; rest; rest &= rest - 1) {
         uint32_t i = (uint32_t)__builtin_ctz(rest);
         hash[i] = gather(cls, st, &keys[i], words[i], n);
-        if (far)
-            __builtin_prefetch(&slots->slot[hash[i] & slots->mask]);
+        __builtin_prefetch(&slots->slot[hash[i] & slots->mask]);
     }
     for (uint32_t rest = todo; rest; rest &= rest - 1) {
         uint32_t i = (uint32_t)__builtin_ctz(rest);
@@ -621,8 +653,7 @@ probe(const struct oko_cls *cls, const struct oko_subtable *st, const struct oko
         if (slot == 0)
             continue;
         found |= 1u << i;
-        if (far)
-            __builtin_prefetch(&rule_of(slot)->rank);
+        __builtin_prefetch(&rule_of(slot)->rank);
     }
     for (uint32_t rest = found; rest; rest &= rest - 1) {
         uint32_t i = (uint32_t)__builtin_ctz(rest);
@@ -648,13 +679,10 @@ static uint32_t probe_any(const struct oko_cls *cls, const struct oko_subtable *
     case 4:
         return probe(cls, st, keys, todo, 4, head);
     }
-    const struct oko_slots *slots = OKO_LOAD_ACQUIRE(&st->slots);
     uint32_t found = 0;
     for (uint32_t rest = todo; rest; rest &= rest - 1) {
         uint32_t i = (uint32_t)__builtin_ctz(rest);
-        uint64_t words[OKO_KEY_WORDS];
-        uint64_t hash = gather(cls, st, &keys[i], words, st->n_words);
-        head[i] = head_from(slots, hash, hash, words, st->n_words);
+        head[i] = find_head(cls, st, &keys[i], st->n_words);
         found |= head[i] ? 1u << i : 0;
     }
     return found;
@@ -666,25 +694,24 @@ void oko_cls_lookup_burst(const struct oko_cls *cls, const struct oko_key *keys,
     const struct oko_order *order = OKO_LOAD_ACQUIRE(&cls->order);
     const struct oko_rule *head[MAX_BURST];
     uint64_t limit[MAX_BURST];
-    uint32_t bounded = 0; /* packets with a limit */
     for (uint32_t rest = todo; rest; rest &= rest - 1) {
-        struct oko_cands *c = &cands[__builtin_ctz(rest)];
-        c->n = c->more = 0;
+        uint32_t i = (uint32_t)__builtin_ctz(rest);
+        cands[i].n = cands[i].more = 0;
+        limit[i] = UINT64_MAX;
     }
-    for (uint32_t s = 0; s < order->n; s++) {
-        for (uint32_t rest = todo & bounded; rest; rest &= rest - 1) {
-            uint32_t i = (uint32_t)__builtin_ctz(rest);
-            if (limit[i] < order->at[s].min_rank)
-                todo &= ~(1u << i);
-        }
-        if (!todo)
-            break;
+    for (uint32_t s = 0; s < order->n && todo; s++) {
         uint32_t found = probe_any(cls, order->at[s].subtable, keys, todo, head);
-        for (; found; found &= found - 1) {
-            uint32_t i = (uint32_t)__builtin_ctz(found), bit = 1u << i;
-            uint64_t before = bounded & bit ? limit[i] : UINT64_MAX;
-            limit[i] = collect(&cands[i], head[i], version, 0, before);
-            bounded |= limit[i] != UINT64_MAX ? bit : 0;
+        for (uint32_t rest = found; rest; rest &= rest - 1) {
+            uint32_t i = (uint32_t)__builtin_ctz(rest);
+            limit[i] = collect(&cands[i], head[i], version, 0, limit[i]);
+        }
+        if (s + 1 == order->n)
+            break;
+        uint64_t next_rank = order->at[s + 1].min_rank; /* nothing further down ranks before */
+        for (uint32_t rest = todo; rest; rest &= rest - 1) {
+            uint32_t i = (uint32_t)__builtin_ctz(rest);
+            if (limit[i] < next_rank)
+                todo &= ~(1u << i);
         }
     }
 }

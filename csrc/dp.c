@@ -361,6 +361,13 @@ int oko_dp_prog_load(struct oko_dp *dp, uint32_t number, const struct oko_prog_s
     oko_dp_unlock(dp);
     struct oko_prog *keep = keep_maps ? oko_dp_prog(dp, number) : NULL, *prog;
     int rc = oko_prog_load(dp->vm, spec, opts, keep, &prog, error);
+    if (rc == OKO_E_NOMEM || rc == OKO_E_LIMIT) { /* what was replaced just now may still count */
+        oko_qsbr_synchronize(dp->qsbr);
+        oko_dp_lock(dp);
+        oko_gc_poll(&dp->gc);
+        oko_dp_unlock(dp);
+        rc = oko_prog_load(dp->vm, spec, opts, keep, &prog, error);
+    }
     if (keep)
         oko_prog_unref(keep);
     return rc ? rc : install(dp, number, prog, replaced ? replaced : &scratch, error);

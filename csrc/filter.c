@@ -73,6 +73,7 @@ bool oko_filter_ask(struct oko_worker *w, uint32_t index, uint32_t slot)
 struct front {
     uint32_t open;            /* packets before a program that has not run */
     uint32_t cut;             /* packets whose list ran out, but there may be more in the table */
+    uint32_t mixed;           /* 1: open packets stand before different programs */
     uint32_t timed;           /* packets that have met a flow that may be over by now */
     uint16_t slot[OKO_BURST]; /* of open packets: the program that they stand before */
 };
@@ -136,6 +137,8 @@ static bool steady(const struct oko_worker *w, const struct front *front, uint32
 static uint32_t same_slot(const struct front *front, uint32_t among, uint32_t slot)
 {
     uint32_t same = 0;
+    if (!front->mixed)
+        return among;
     for (; among; among &= among - 1)
         if (front->slot[__builtin_ctz(among)] == slot)
             same |= among & -among;
@@ -147,7 +150,7 @@ void oko_filter_ahead(struct oko_worker *w, uint32_t todo)
     w->settled = 0;
     if (!(w->view->flags & OKO_VIEW_PROGS))
         return;
-    struct front front = {0, 0, 0, {0}};
+    struct front front = {0, 0, 0, 0, {0}};
     const struct oko_memo *memo = NULL; /* of last */
     uint32_t last = 0;
     for (uint32_t rest = todo; rest; rest &= rest - 1) {
@@ -162,8 +165,10 @@ void oko_filter_ahead(struct oko_worker *w, uint32_t todo)
             continue;
         }
         move_on(w, &front, i);
-        if (front.open >> i & 1)
+        if (front.open >> i & 1) {
+            front.mixed |= last && last != front.slot[i];
             memo = memo_of(w, last = front.slot[i]);
+        }
     }
     for (bool progress = true; progress;) {
         progress = false;
@@ -180,8 +185,10 @@ void oko_filter_ahead(struct oko_worker *w, uint32_t todo)
                       (uint32_t)__builtin_popcount(group));
             w->settled |= group & asked->matched;
             front.open &= ~(group & asked->matched);
-            for (uint32_t no = group & ~asked->matched; no; no &= no - 1)
+            for (uint32_t no = group & ~asked->matched; no; no &= no - 1) {
                 move_on(w, &front, (uint32_t)__builtin_ctz(no));
+                front.mixed = 1;
+            }
             progress = true;
         }
     }

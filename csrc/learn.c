@@ -184,7 +184,7 @@ void oko_learn(struct oko_exec *x, const struct oko_op_head *op)
         set_result(x, learn.result, true);
         return;
     }
-    oko_flush_run(w);
+    oko_flush_runs(w);
     oko_dp_lock(dp);
     struct oko_commit c;
     oko_commit_begin(dp, now, w->index, &c);
@@ -223,7 +223,7 @@ void oko_fin_timeout(struct oko_exec *x, const struct oko_op_head *op)
     bool less_hard = limits[1] && (!hard || limits[1] < hard);
     if (!less_idle && !less_hard)
         return;
-    oko_flush_run(x->worker);
+    oko_flush_runs(x->worker);
     oko_dp_lock(dp);
     if (OKO_LOAD(&rule->remove_version) == OKO_NEVER) {
         if (less_idle)

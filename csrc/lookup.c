@@ -38,7 +38,13 @@ static void look_up(struct oko_worker *w, uint32_t table, const struct oko_key *
 void oko_lookup(struct oko_worker *w, uint32_t table, const struct oko_key *key,
                 struct oko_cands *cands)
 {
-    look_up(w, table, key, 1, cands);
+    const struct oko_cls *cls = &w->dp->tables[table];
+    if (oko_cls_n_subtables(cls) > FEW_MASKS) {
+        look_up(w, table, key, 1, cands);
+        return;
+    }
+    oko_count(&w->stats.direct, 1);
+    oko_cls_lookup(cls, key, w->view->version, 0, cands);
 }
 
 void oko_lookup_burst(struct oko_worker *w, uint32_t todo)

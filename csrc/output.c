@@ -69,25 +69,13 @@ void oko_flush_out(struct oko_worker *w)
     w->out_packets = w->out_bytes = 0;
 }
 
-static void find_out_port(struct oko_worker *w, uint32_t number)
+void oko_find_out(struct oko_worker *w, uint32_t number)
 {
     oko_flush_out(w);
     w->out_number = number;
     w->out_port = oko_set_find(w->view->ports, number);
     if (w->out_port && (!forwards(w->out_port) || (w->out_port->ops && w->out_port->ops->tx)))
         w->out_port = NULL;
-}
-
-bool oko_forward(struct oko_worker *w, const struct oko_pkt *pkt, uint32_t number)
-{
-    if (number != w->out_number)
-        find_out_port(w, number);
-    struct oko_port *port = w->out_port;
-    if (!port || number == pkt->in_port)
-        return false;
-    w->out_packets++;
-    w->out_bytes += pkt->meta.wire_len;
-    return true;
 }
 
 /* As send(), cut to max_len bytes (0: whole). */

@@ -8,12 +8,10 @@
 
 /* ---------------------------------------------------------------- counting */
 
-void oko_flush_run(struct oko_worker *w)
+void oko_flush_runs(struct oko_worker *w)
 {
-    if (!w->run_rule)
-        return;
-    oko_flow_count(w->run_rule->stats, w->index, w->run_packets, w->run_bytes, w->run_ns);
-    w->run_rule = NULL;
+    for (uint32_t i = 0; i < OKO_RUNS; i++)
+        oko_flush_run(w, &w->runs[i]);
 }
 
 void oko_trace_step(struct oko_worker *w, uint32_t kind, uint32_t depth, uint32_t table,
@@ -41,8 +39,7 @@ static bool is_over(struct oko_worker *w, const struct oko_rule *rule)
     if (__builtin_expect(!(OKO_LOAD(&rule->kind) & OKO_RULE_TIMED), 1))
         return false;
     bool hard;
-    if (rule == w->run_rule)
-        oko_flush_run(w);
+    oko_flush_run(w, &w->runs[rule->table % OKO_RUNS]); /* it may be in use right now */
     return oko_rule_deadline(rule, OKO_LOAD(&w->dp->born_ns), &hard) <= w->now_ns;
 }
 
@@ -106,22 +103,22 @@ static void execute(struct oko_worker *w, uint32_t index, const struct oko_rule 
 }
 
 /* The rule for a packet in table 0. */
-static const struct oko_rule *decide_first(struct oko_worker *w, uint32_t index)
+static inline const struct oko_rule *decide_first(struct oko_worker *w, uint32_t index)
 {
     struct oko_cands *cands = &w->cands[index];
-    const struct oko_rule *rule = cands->rule[0];
-    if (__builtin_expect(w->trace != NULL, 0))
-        return oko_decide(w, index, 0, &w->keys[index], cands);
-    if (w->settled >> index & 1) {
-        for (uint32_t i = 0; i <= w->pick[index]; i++)
+    if (w->settled >> index & 1) { /* the programs have been asked ahead */
+        uint32_t pick = w->pick[index], i = 0;
+        w->decided++;
+        do {
             if (cands->rule[i]->slot)
                 w->memo[cands->rule[i]->slot].counted |= 1u << index;
-        w->decided++;
-        return cands->rule[w->pick[index]];
+        } while (i++ < pick);
+        return cands->rule[pick];
     }
-    if (cands->n == 1 && !rule->slot && !(OKO_LOAD(&rule->kind) & OKO_RULE_TIMED)) {
+    const struct oko_rule *only = cands->rule[0];
+    if (cands->n == 1 && !only->slot && !(OKO_LOAD(&only->kind) & OKO_RULE_TIMED)) {
         w->decided++;
-        return rule;
+        return only;
     }
     return oko_decide(w, index, 0, &w->keys[index], cands);
 }
@@ -134,18 +131,13 @@ static bool switch_normally(struct oko_worker *w, uint32_t index)
     return out && oko_forward(w, pkt, out);
 }
 
-static void act_on(struct oko_worker *w, uint32_t index)
+/* All but an output that only counts. */
+static void act_on_rule(struct oko_worker *w, uint32_t index, const struct oko_rule *rule)
 {
-    const struct oko_rule *rule = decide_first(w, index);
+    uint32_t kind = rule ? OKO_LOAD(&rule->kind) : 0;
     if (!rule) {
         drop(w, OKO_DROP_MISS);
-        return;
-    }
-    uint32_t kind = OKO_LOAD(&rule->kind);
-    bool quick = !w->trace;
-    if (kind & OKO_RULE_OUTPUT && quick && oko_forward(w, &w->pkts[index], rule->out_port)) {
-        oko_count_rule(w, rule, &w->pkts[index]);
-    } else if (kind & OKO_RULE_NORMAL && quick && switch_normally(w, index)) {
+    } else if (kind & OKO_RULE_NORMAL && !w->trace && switch_normally(w, index)) {
         oko_count_rule(w, rule, &w->pkts[index]);
     } else if (kind & OKO_RULE_DROP) {
         oko_count_rule(w, rule, &w->pkts[index]);
@@ -153,6 +145,16 @@ static void act_on(struct oko_worker *w, uint32_t index)
     } else {
         execute(w, index, rule);
     }
+}
+
+static inline void act_on(struct oko_worker *w, uint32_t index)
+{
+    const struct oko_rule *rule = decide_first(w, index);
+    if (rule && OKO_LOAD(&rule->kind) & OKO_RULE_OUTPUT &&
+        oko_forward(w, &w->pkts[index], rule->out_port))
+        oko_count_rule(w, rule, &w->pkts[index]);
+    else
+        act_on_rule(w, index, rule);
 }
 
 /* Records the packet's way if it is the one that is asked for. */
@@ -170,7 +172,7 @@ static void act_traced(struct oko_worker *w, uint32_t index)
     trace->n = 0;
     w->trace = trace;
     oko_trace_step(w, OKO_TRACE_PACKET, 0, 0, NULL, pkt->in_port, pkt->meta.wire_len);
-    act_on(w, index);
+    act_on_rule(w, index, oko_decide(w, index, 0, &w->keys[index], &w->cands[index]));
     w->trace = NULL;
     OKO_STORE_RELEASE(&trace->state, 3);
 }
@@ -181,9 +183,11 @@ static bool pass_time(struct oko_worker *w, uint64_t now_ns)
     OKO_STORE(&w->now_ns, now_ns);
     if (__builtin_expect(now_ns < w->deadline, 1))
         return false;
-    oko_flush_run(w);
+    oko_flush_runs(w);
     OKO_STORE_RELEASE(&w->waits_ns, now_ns);
-    return oko_expire(w->dp, w->index, now_ns);
+    bool changed = oko_expire(w->dp, w->index, now_ns);
+    w->deadline = OKO_LOAD_ACQUIRE(&w->dp->next_deadline); /* flows in use live on */
+    return changed;
 }
 
 static uint32_t act(struct oko_worker *w, uint32_t todo)

@@ -18,6 +18,7 @@
 enum {
     OKO_MAX_DEPTH = 64,       /* nested resubmits, clones and buckets */
     OKO_MAX_RESUBMITS = 4096, /* of one packet */
+    OKO_RUNS = 4,             /* flows whose packets are being counted, by table */
     OKO_STACK = 256           /* entries of the Nicira stack */
 };
 
@@ -35,6 +36,12 @@ struct oko_memo {
 
 struct oko_table_counter {
     uint64_t lookups, matches;
+};
+
+/* Packets of one flow that are not yet in its counters. */
+struct oko_run {
+    const struct oko_rule *rule; /* NULL: none */
+    uint64_t packets, bytes, ns;
 };
 
 struct oko_worker {
@@ -70,8 +77,7 @@ struct oko_worker {
     uint32_t n_flush, flush_cap;
 
     /* successive packets of one flow are counted together */
-    const struct oko_rule *run_rule;
-    uint64_t run_packets, run_bytes, run_ns;
+    struct oko_run runs[OKO_RUNS];
     uint64_t decided; /* packets of this act() with one candidate, without filter */
     /* and copies that leave through one port */
     uint32_t out_number;       /* the port last looked up, 0 = none */
@@ -105,7 +111,14 @@ struct oko_exec {
     bool refresh;                /* changed a table in mid-packet: look at the new view next */
 };
 
-void oko_flush_run(struct oko_worker *w); /* pipeline.c */
+/* pipeline.c */
+static inline void oko_flush_run(struct oko_worker *w, struct oko_run *run)
+{
+    if (run->rule)
+        oko_flow_count(run->rule->stats, w->index, run->packets, run->bytes, run->ns);
+    run->rule = NULL;
+}
+void oko_flush_runs(struct oko_worker *w);
 
 int oko_worker_new(struct oko_dp *dp, uint32_t index, struct oko_worker **worker);
 void oko_worker_free(struct oko_worker *worker);
@@ -114,14 +127,15 @@ void oko_worker_free(struct oko_worker *worker);
 static inline void oko_count_rule(struct oko_worker *w, const struct oko_rule *rule,
                                   const struct oko_pkt *pkt)
 {
-    if (rule != w->run_rule) {
-        oko_flush_run(w);
-        w->run_rule = rule;
-        w->run_packets = w->run_bytes = 0;
+    struct oko_run *run = &w->runs[rule->table % OKO_RUNS];
+    if (rule == run->rule) {
+        run->packets++;
+        run->bytes += pkt->meta.wire_len;
+        run->ns = pkt->meta.rx_ns;
+        return;
     }
-    w->run_packets++;
-    w->run_bytes += pkt->meta.wire_len;
-    w->run_ns = pkt->meta.rx_ns;
+    oko_flush_run(w, run);
+    *run = (struct oko_run){rule, 1, pkt->meta.wire_len, pkt->meta.rx_ns};
 }
 
 /* lookup.c: candidates of the packets todo in table 0; of one packet in any table. */
@@ -163,9 +177,19 @@ void oko_output(struct oko_exec *x, uint32_t port, uint32_t max_len);
  * destination is behind, 0 = not known, or not to be forwarded. */
 uint32_t oko_normal(struct oko_worker *w, const struct oko_key *key, uint32_t in_port,
                     uint64_t now_ns);
+void oko_find_out(struct oko_worker *w, uint32_t number); /* sets out_port */
 /* Counts a packet that leaves as it came through a port that only counts; false: it is not as
  * simple as that, oko_output() is to do it. */
-bool oko_forward(struct oko_worker *w, const struct oko_pkt *pkt, uint32_t number);
+static inline bool oko_forward(struct oko_worker *w, const struct oko_pkt *pkt, uint32_t number)
+{
+    if (number != w->out_number)
+        oko_find_out(w, number);
+    if (!w->out_port || number == pkt->in_port)
+        return false;
+    w->out_packets++;
+    w->out_bytes += pkt->meta.wire_len;
+    return true;
+}
 void oko_flush_out(struct oko_worker *w); /* counts what oko_forward() did */
 void oko_packet_in(struct oko_exec *x, uint32_t max_len, uint16_t reason, uint32_t controller);
 

@@ -137,19 +137,21 @@ static void show_to_programs(struct oko_worker *w, uint32_t i)
 static void parse(struct oko_worker *w)
 {
     enum oko_layers layers = w->view->layers;
+    bool programs = w->view->flags & OKO_VIEW_PROGS;
     for (uint32_t rest = w->todo; rest; rest &= rest - 1) {
         uint32_t i = (uint32_t)__builtin_ctz(rest);
         oko_parse(&w->pkts[i], layers, &w->keys[i]);
+        if (programs)
+            show_to_programs(w, i);
     }
-    if (w->view->flags & OKO_VIEW_PROGS)
-        for (uint32_t rest = w->todo; rest; rest &= rest - 1)
-            show_to_programs(w, (uint32_t)__builtin_ctz(rest));
 }
 
 /* The next packets to look up together: fewer after one has changed a table. */
 static uint32_t first_of(uint32_t todo, uint32_t n)
 {
     uint32_t first = 0;
+    if (n >= OKO_BURST)
+        return todo;
     for (; todo && n; n--, todo &= todo - 1)
         first |= todo & -todo;
     return first;
@@ -157,7 +159,7 @@ static uint32_t first_of(uint32_t todo, uint32_t n)
 
 static void end(struct oko_worker *w)
 {
-    oko_flush_run(w);
+    oko_flush_runs(w);
     oko_flush_out(w);
     oko_filter_end(w);
     for (uint32_t i = 0; i < w->n_flush; i++)
