@@ -42,7 +42,7 @@ from .errors import CoreError, OkoError
 from .model import actions as act
 from .model.compile import compile_instructions
 from .model.flow import Bucket, FlowMod, GroupMod, Match, MeterMod
-from .text.actions import format_instructions
+from .text.action_format import format_instructions
 from .text.flows import format_flow, parse_flow_mod, parse_rules
 from .text.groups import format_group, format_meter
 

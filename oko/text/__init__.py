@@ -4,7 +4,8 @@
     >>> format_flow(parse_flow("priority=7, ip, nw_src=10.0.0.1/8, actions=2"))
     'priority=7,ip,nw_src=10.0.0.0/8 actions=output:2'
 
-Layers, bottom up: scan (words with their places), values (fields), match, actions, groups, flows.
+Layers, bottom up: scan (words with their places), values (fields), match, actions, groups, flows;
+action_format is the way back of actions.
 """
 
 from oko.text.flows import (

@@ -36,7 +36,8 @@ from oko.model.flow import (
     Instructions,
     MeterMod,
 )
-from oko.text.actions import ActionParser, format_instructions
+from oko.text.action_format import format_instructions
+from oko.text.actions import ActionParser
 from oko.text.groups import parse_group_span, parse_meter_span
 from oko.text.match import MatchParser, format_match
 from oko.text.scan import FlowSyntaxError, Item, Span, items, number

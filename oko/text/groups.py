@@ -23,7 +23,8 @@ from oko.model.flow import (
     Group,
     Meter,
 )
-from oko.text.actions import ActionParser, format_actions
+from oko.text.action_format import format_actions
+from oko.text.actions import ActionParser
 from oko.text.scan import Item, Span, items, number
 from oko.text.values import Ports, format_port, parse_port
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from oracle_frames import parse
 
 from oko.model import actions as act
-from oko.model.actions import Action, Subfield
+from oko.model.actions import Action
 from oko.model.fields import (
     PORT_ALL,
     PORT_CONTROLLER,
@@ -27,10 +27,8 @@ from oko.model.fields import (
     PORT_MAX,
     PORT_NORMAL,
     PORT_TABLE,
-    VLAN_TCI,
     Field,
 )
-from oko.model.fields import field as field_of
 from oko.model.flow import (
     ADD,
     CHECK_OVERLAP,
@@ -53,6 +51,24 @@ from oko.model.flow import (
     Meter,
 )
 from twin import frame as fr
+from twin.parts import (
+    Packet,
+    all_actions,
+    get_field,
+    growth,
+    is_table_miss,
+    load_bits,
+    meter_capacity,
+    narrower,
+    overlap,
+    read_bits,
+    select_hash,
+    set_order,
+    set_slots,
+    shorter_timeout,
+    wide_port,
+    write_field,
+)
 
 SECOND = 10**9
 MAC_AGE = 300 * SECOND
@@ -122,18 +138,6 @@ class _Exit(Exception):
 
 class _EndList(Exception):
     """Ends the current flow's list of actions and instructions."""
-
-
-@dataclass
-class Packet:
-    """One packet on its way: what actions change."""
-
-    data: bytearray
-    regs: dict[str, int]  # in_port, metadata, tun_id, pkt_mark, reg0..reg15
-    queue: int = 0
-    room: int = 128  # bytes in front of the frame, for tags to come (OKO_HEADROOM)
-    stack: list[tuple[int, int]] = field(default_factory=list)  # (value, bits)
-    action_set: list[Action] = field(default_factory=list)
 
 
 @dataclass
@@ -216,7 +220,7 @@ class Switch:
         if flow.flags & CHECK_OVERLAP:
             for e in self.entries:
                 same = e.flow.table == flow.table and e.flow.priority == flow.priority
-                if same and _overlap(e.flow.match, flow.match):
+                if same and overlap(e.flow.match, flow.match):
                     raise TwinError("overlap")
         entry = Entry(flow, self.seq, self.clock, self.clock, learned=learned)
         for old in self.entries:
@@ -234,7 +238,7 @@ class Switch:
     def _check_references(self, flow: Flow) -> None:
         if flow.instructions.meter and flow.instructions.meter not in self.meters:
             raise TwinError(f"no meter {flow.instructions.meter}")
-        for action in _all_actions(flow.instructions):
+        for action in all_actions(flow.instructions):
             if isinstance(action, act.ToGroup) and action.group not in self.groups:
                 raise TwinError(f"no group {action.group}")
 
@@ -251,11 +255,11 @@ class Switch:
         else:
             if want.filter_prog not in (0, have.filter_prog):
                 return False
-            if not _narrower(have.match, want.match):
+            if not narrower(have.match, want.match):
                 return False
         if mod.command not in (DELETE, DELETE_STRICT):
             return True
-        listed = list(_all_actions(have.instructions))
+        listed = list(all_actions(have.instructions))
         if mod.out_port != PORT_ANY and not any(
             isinstance(a, (act.Output, act.OutputTrunc)) and a.port == mod.out_port for a in listed
         ):
@@ -285,13 +289,13 @@ class Switch:
             self.group_counts.pop(each, None)
         for entry in list(self.entries):
             used = {
-                a.group for a in _all_actions(entry.flow.instructions) if isinstance(a, act.ToGroup)
+                a.group for a in all_actions(entry.flow.instructions) if isinstance(a, act.ToGroup)
             }
             if used & gone:
                 self._remove(entry, "group", self.clock or 0)
 
     def set_meter(self, meter: Meter) -> None:
-        bands = [Band(_full(meter, band) * SECOND) for band in meter.bands]
+        bands = [Band(meter_capacity(meter, band) * SECOND) for band in meter.bands]
         self.meters[meter.id] = MeterState(meter, bands)
 
     # ------------------------------------------------------------ time
@@ -351,7 +355,7 @@ class Switch:
         return parse(bytes(packet.data)) | packet.regs
 
     def _matches(self, key: dict[str, int], match: Match) -> bool:
-        return all(_get(key, f) & mask == value for f, value, mask in match)
+        return all(get_field(key, f) & mask == value for f, value, mask in match)
 
     def _lookup(self, run: Pass, key: dict[str, int], table: int) -> Entry | None:
         """In falling priority: filter before none, older before newer; the first that fits and
@@ -401,7 +405,7 @@ class Switch:
             if todo.clear:
                 packet.action_set = []
             packet.action_set = packet.action_set + list(todo.write)
-            if sum(map(_set_slots, packet.action_set)) > MAX_SET_FIELDS:
+            if sum(map(set_slots, packet.action_set)) > MAX_SET_FIELDS:
                 run.reasons.add("resubmit-limit")
                 raise _Stop
             if todo.metadata is not None:
@@ -432,14 +436,14 @@ class Switch:
         self, run: Pass, packet: Packet, action: Action, entry: Entry | None, depth: int
     ) -> None:
         data = packet.data
-        if _growth(packet, action) > min(packet.room, MAX_FRAME - len(data)):
+        if growth(packet, action) > min(packet.room, MAX_FRAME - len(data)):
             run.reasons.add("no-buffer")
             raise _Stop
         if isinstance(action, act.Output | act.OutputTrunc):
             self._output(run, packet, action.port, action.max_len, entry, depth)
         elif isinstance(action, act.OutputReg):
-            port = _read(self._key(packet), action.source)
-            port = _wide_port(port)
+            port = read_bits(self._key(packet), action.source)
+            port = wide_port(port)
             max_len = action.max_len if port == PORT_CONTROLLER else 0
             self._output(run, packet, port, max_len, entry, depth)
         elif isinstance(action, act.Controller):
@@ -451,20 +455,20 @@ class Switch:
         elif isinstance(action, act.PopQueue):
             packet.queue = 0
         elif isinstance(action, act.SetField):
-            _write(packet, action.field, action.value, action.mask)
+            write_field(packet, action.field, action.value, action.mask)
         elif isinstance(action, act.SetTransport):
             side = "dst" if action.destination else "src"
             for transport in ("tcp", "udp", "sctp"):
                 fr.set_field(data, f"{transport}_{side}", action.port, 0xFFFF)
         elif isinstance(action, act.Move):
-            value = _read(self._key(packet), action.source)
-            _load(packet, action.target, value)
+            value = read_bits(self._key(packet), action.source)
+            load_bits(packet, action.target, value)
         elif isinstance(action, act.PushBits):
-            packet.stack.append((_read(self._key(packet), action.source), action.source.n_bits))
+            packet.stack.append((read_bits(self._key(packet), action.source), action.source.n_bits))
         elif isinstance(action, act.PopBits):
             if packet.stack:  # an empty stack: nothing happens (ovs-actions(7))
                 value, _ = packet.stack.pop()
-                _load(packet, action.target, value & ((1 << action.target.n_bits) - 1))
+                load_bits(packet, action.target, value & ((1 << action.target.n_bits) - 1))
         elif isinstance(action, act.PushVlan):
             fr.push_vlan(data, action.tpid)
         elif isinstance(action, act.PopVlan):
@@ -590,7 +594,7 @@ class Switch:
         cost = SECOND if meter.pktps else run.meta.wire_len * 8 * (SECOND // 1000)
         over = []
         for band, bucket in zip(meter.bands, state.bands, strict=True):
-            full = _full(meter, band) * SECOND
+            full = meter_capacity(meter, band) * SECOND
             bucket.tokens = min(full, bucket.tokens + elapsed * band.rate)
             if bucket.tokens >= cost:
                 bucket.tokens -= cost
@@ -619,13 +623,13 @@ class Switch:
             actions.append(act.FinTimeout(action.fin_idle_timeout, action.fin_hard_timeout))
         for spec in action.specs:
             if isinstance(spec, act.LearnOutput):
-                port = _wide_port(_read(key, spec.source))
+                port = wide_port(read_bits(key, spec.source))
                 if port and port != PORT_ANY and not PORT_MAX <= port < PORT_IN_PORT:
                     whole = act.MAX_LEN_ALL if port == PORT_CONTROLLER else 0
                     actions.append(act.Output(port, whole))
                 continue
             source = spec.source
-            value = source if isinstance(source, int) else _read(key, source)
+            value = source if isinstance(source, int) else read_bits(key, source)
             mask = ((1 << spec.target.n_bits) - 1) << spec.target.ofs
             value <<= spec.target.ofs
             if isinstance(spec, act.LearnMatch):
@@ -652,7 +656,7 @@ class Switch:
             ]
             if len(of_cookie) >= action.limit:
                 if action.result is not None:
-                    _load(packet, action.result, 0)
+                    load_bits(packet, action.result, 0)
                 return
         if there:
             entry = there[0]
@@ -663,15 +667,15 @@ class Switch:
             self._add(flow, learned=True)
             self.events.append(("learned", run.meta.rx_ns, flow.table, flow.priority, flow.match))
         if action.result is not None:
-            _load(packet, action.result, 1)
+            load_bits(packet, action.result, 1)
 
     def _fin_timeout(self, packet: Packet, action: act.FinTimeout, entry: Entry | None) -> None:
         flags = self._key(packet).get("tcp_flags", 0)
         if entry is None or not flags & 0x05:  # FIN or RST
             return
         flow = entry.flow
-        idle = _shorter(flow.idle_timeout, action.idle_timeout)
-        hard = _shorter(flow.hard_timeout, action.hard_timeout)
+        idle = shorter_timeout(flow.idle_timeout, action.idle_timeout)
+        hard = shorter_timeout(flow.hard_timeout, action.hard_timeout)
         entry.flow = replace(flow, idle_timeout=idle, hard_timeout=hard)
 
     # ------------------------------------------------------------ output
@@ -681,7 +685,7 @@ class Switch:
     ) -> None:
         in_port = packet.regs["in_port"]
         if port == PORT_CONTROLLER:
-            miss = entry is not None and _is_table_miss(entry.flow)
+            miss = entry is not None and is_table_miss(entry.flow)
             self._controller(run, packet, max_len, 0 if miss else 1, 0, entry)
         elif port == PORT_TABLE:
             self._resubmit(run, packet, act.Resubmit(table=0), entry, depth)
@@ -741,182 +745,3 @@ class Switch:
             run.reasons.add("normal")
         else:
             self._send(run, packet, port)
-
-
-# ---------------------------------------------------------------- the action set
-
-_SET_ORDER: tuple[tuple[type, ...], ...] = (
-    (act.CopyTtlIn,), (act.PopVlan,), (act.PopMpls,), (act.PopPbb,), (act.PushMpls,),
-    (act.PushPbb,), (act.PushVlan,), (act.CopyTtlOut,), (act.DecTtl,), (act.DecMplsTtl,),
-)  # fmt: skip
-_SET_FIELDS = (act.SetField, act.SetTransport, act.Move, act.SetTtl, act.SetMplsTtl)
-_SET_LAST: tuple[tuple[type, ...], ...] = (
-    (act.ToGroup,), (act.Output, act.OutputTrunc), (act.Resubmit,),
-)  # fmt: skip
-
-
-def _set_slots(action: Action) -> int:
-    """How many field changes of the datapath an action is made of."""
-    if isinstance(action, act.SetTransport):
-        return 3
-    if isinstance(action, act.Move) and action.source.field is VLAN_TCI:
-        return 1 + (action.source.ofs < 13 < action.source.ofs + action.source.n_bits)
-    return isinstance(action, _SET_FIELDS)
-
-
-def set_order(written: Sequence[Action]) -> list[Action]:
-    """OpenFlow 1.3.5, 5.10: one of each kind (the last written), fields in the order written,
-    and at the end a group, else an output, else a resubmit."""
-
-    def last(kinds: tuple[type, ...]) -> list[Action]:
-        return [a for a in written if isinstance(a, kinds)][-1:]
-
-    result = [a for kinds in _SET_ORDER for a in last(kinds)]
-    result += [a for a in written if isinstance(a, _SET_FIELDS)]
-    result += last((act.SetQueue, act.PopQueue))
-    for kinds in _SET_LAST:
-        if last(kinds):
-            return result + last(kinds)
-    return result
-
-
-def _growth(packet: Packet, action: Action) -> int:
-    """By how much an action makes the frame longer."""
-    if isinstance(action, act.PushVlan | act.PushMpls):
-        return 4 if len(packet.data) >= 14 else 0
-    if isinstance(action, act.PushPbb):
-        return 18 if len(packet.data) >= 14 else 0
-    if isinstance(action, act.SetField) and action.field is VLAN_TCI:
-        longer = copy.copy(packet.data)
-        fr.set_vlan_tci(longer, action.value, action.mask)
-        return len(longer) - len(packet.data)
-    return 0
-
-
-def _all_actions(instructions: Instructions) -> list[Action]:
-    result: list[Action] = []
-
-    def walk(actions: Sequence[Action]) -> None:
-        for action in actions:
-            result.append(action)
-            if isinstance(action, act.Clone):
-                walk(action.actions)
-
-    walk(instructions.apply)
-    walk(instructions.write)
-    return result
-
-
-def _full(meter: Meter, band: object) -> int:
-    """What a band's bucket holds, in packets or kilobits."""
-    rate, burst = band.rate, band.burst  # type: ignore[attr-defined]
-    return int(burst if meter.burst and burst else rate)
-
-
-def _shorter(have: int, limit: int) -> int:
-    if not limit:
-        return have
-    return min(have, limit) if have else limit
-
-
-def _narrower(have: Match, want: Match) -> bool:
-    """Does every packet that `have` matches match `want` too?"""
-    mine = {f: (value, mask) for f, value, mask in have}
-    for f, value, mask in want:
-        my_value, my_mask = mine.get(f, (0, 0))
-        if mask & ~my_mask or (my_value ^ value) & mask:
-            return False
-    return True
-
-
-def _overlap(a: Match, b: Match) -> bool:
-    """Can one packet match both?"""
-    mine = {f: (value, mask) for f, value, mask in a}
-    for f, value, mask in b:
-        my_value, my_mask = mine.get(f, (0, 0))
-        if (my_value ^ value) & mask & my_mask:
-            return False
-    return True
-
-
-def _get(key: dict[str, int], f: Field) -> int:
-    """A field's value; zero where the packet lacks it. xreg and vlan_tci are made of others."""
-    if f.name.startswith(("xreg", "xxreg")):
-        width = 2 if f.name.startswith("xreg") else 4
-        first = int(f.name.lstrip("xreg")) * width
-        value = 0
-        for i in range(first, first + width):
-            value = value << 32 | key[f"reg{i}"]
-        return value
-    if f.parts:
-        return sum((key.get(name, 0) & ((1 << bits) - 1)) << ofs for name, ofs, bits in f.parts)
-    return key.get(f.name, 0)
-
-
-def _read(key: dict[str, int], sub: Subfield) -> int:
-    return _get(key, sub.field) >> sub.ofs & ((1 << sub.n_bits) - 1)
-
-
-def _write(packet: Packet, f: Field, value: int, mask: int) -> None:
-    """field = (field & ~mask) | value."""
-    regs = packet.regs
-    if f is VLAN_TCI:
-        fr.set_vlan_tci(packet.data, value, mask)
-    elif f.name.startswith(("xreg", "xxreg")):
-        width = 2 if f.name.startswith("xreg") else 4
-        first = int(f.name.lstrip("xreg")) * width
-        for i in range(width):
-            shift = 32 * (width - 1 - i)
-            part = field_of(f"reg{first + i}")
-            _write(packet, part, value >> shift & 0xFFFFFFFF, mask >> shift & 0xFFFFFFFF)
-    elif f.name in regs:
-        regs[f.name] = regs[f.name] & ~mask | value
-    else:
-        fr.set_field(packet.data, f.name, value, mask)
-
-
-def _load(packet: Packet, target: Subfield, value: int) -> None:
-    """A number into some bits of a field."""
-    if target.field.parts:
-        for name, start, bits in target.field.parts:
-            low = max(target.ofs, start)
-            high = min(target.ofs + target.n_bits, start + bits)
-            if low < high:
-                part = Subfield(field_of(name), low - start, high - low)
-                _load(packet, part, value >> (low - target.ofs) & ((1 << high - low) - 1))
-        return
-    mask = ((1 << target.n_bits) - 1) << target.ofs
-    _write(packet, target.field, value << target.ofs, mask)
-
-
-def _wide_port(port: int) -> int:
-    """Registers may hold OpenFlow 1.0's reserved numbers."""
-    if port > 0xFFFFFFFF:
-        return PORT_ANY
-    return port | 0xFFFF0000 if 0xFFF8 <= port <= 0xFFFF else port
-
-
-def _is_table_miss(flow: Flow) -> bool:
-    """OpenFlow 1.3.5, 5.4."""
-    return flow.priority == 0 and not flow.match.fields and not flow.filter_prog
-
-
-def select_hash(key: dict[str, int]) -> int:
-    """As csrc/group.h says."""
-    k1, k2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9
-
-    def fold(a: int, b: int) -> int:
-        product = a * b
-        return product & (1 << 64) - 1 ^ product >> 64
-
-    def of(*names: str) -> int:
-        return next((key[name] for name in names if key.get(name)), 0)
-
-    h = fold(of("eth_src") << 16 | of("vlan_vid"), k1)
-    h = fold(h ^ (of("eth_dst") << 16 | of("eth_type")), k2)
-    for address in (of("ipv6_src"), of("ipv6_dst")):
-        h = fold(h ^ address >> 64, k1)
-        h = fold(h ^ address & (1 << 64) - 1, k1)
-    h = fold(h ^ (of("ipv4_src", "arp_spa") << 32 | of("ipv4_dst", "arp_tpa")), k2)
-    ports = of("tcp_src", "udp_src", "sctp_src") << 16 | of("tcp_dst", "udp_dst", "sctp_dst")
-    return fold(h ^ (of("ip_proto") << 32 | ports), k1)

@@ -34,7 +34,7 @@ from oko.text import (
     parse_meter,
     parse_rules,
 )
-from oko.text.actions import format_instructions
+from oko.text.action_format import format_instructions
 from oko.text.flows import format_match_part
 
 DATA = Path(__file__).parent / "data"
