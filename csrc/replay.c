@@ -30,6 +30,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "merge.h"
 #include "parse.h"
 #include "port_pcap.h"
 #include "spread.h"
@@ -56,17 +57,6 @@ struct item {
     uint32_t owner; /* worker */
 };
 
-struct source {
-    struct oko_capture *capture;
-    uint32_t in_port;
-    bool have;  /* record is the next one */
-    bool ended; /* in this round */
-    int broken; /* OKO_E_* that ended it early, ever */
-    struct oko_error error;
-    struct oko_record record;
-    uint64_t ns; /* time of the newest record, never running back */
-};
-
 /* What the workers are given at once. */
 struct round {
     const struct item *items;
@@ -90,8 +80,7 @@ struct thread {
 struct oko_replay {
     struct oko_dp *dp;
     struct oko_replay_opts opts;
-    struct source *sources;
-    uint32_t n_sources;
+    struct oko_merge *merge;
     struct oko_writer **writers;
     uint32_t n_writers;
 
@@ -99,7 +88,7 @@ struct oko_replay {
     bool started; /* a first packet has come: base_ns is its time */
     bool cut;     /* long gaps count as a second */
     uint64_t base_ns;
-    uint64_t last_raw; /* newest capture time of this round, never running back */
+    uint64_t last_raw; /* newest capture time of this round */
     uint64_t units;    /* of the newest packet, within its round */
     uint64_t in_round; /* packets of this round so far */
     uint64_t bytes_in_round;
@@ -148,74 +137,27 @@ static uint64_t wall(void)
     return (uint64_t)t.tv_sec * SECOND + (uint64_t)t.tv_nsec;
 }
 
-/* ---------------------------------------------------------------- merge */
-
-enum next { NEXT_ITEM, NEXT_END, NEXT_REFILL };
-
-static void broken(struct source *s, int code, const struct oko_error *error)
-{
-    s->ended = true;
-    if (!s->broken) {
-        s->broken = code;
-        s->error = *error;
-    }
-}
-
-/* Has every source that goes on a record at hand? NULL, or the one that must be refilled. */
-static struct source *look_ahead(struct oko_replay *r)
-{
-    for (uint32_t i = 0; i < r->n_sources; i++) {
-        struct source *s = &r->sources[i];
-        if (s->have || s->ended)
-            continue;
-        struct oko_error error;
-        int result = oko_capture_next(s->capture, &s->record, &error);
-        if (result == OKO_CAPTURE_REFILL)
-            return s;
-        if (result < 0)
-            broken(s, result, &error);
-        else if (result == OKO_CAPTURE_END)
-            s->ended = true;
-        else {
-            s->have = true;
-            s->ns = s->record.ns > s->ns ? s->record.ns : s->ns;
-        }
-    }
-    return NULL;
-}
-
-static struct source *earliest(struct oko_replay *r)
-{
-    struct source *first = NULL;
-    for (uint32_t i = 0; i < r->n_sources; i++) {
-        struct source *s = &r->sources[i];
-        if (s->have && (!first || s->ns < first->ns))
-            first = s;
-    }
-    return first;
-}
+/* ---------------------------------------------------------------- places in time */
 
 /* The next packet of this round over the captures, with its place in time. */
-static enum next next_record(struct oko_replay *r, struct item *item)
+static enum oko_merge_result next_item(struct oko_replay *r, struct item *item)
 {
-    if (look_ahead(r))
-        return NEXT_REFILL;
-    struct source *s = earliest(r);
-    if (!s)
-        return NEXT_END;
-    s->have = false;
+    struct oko_merged next;
+    enum oko_merge_result result = oko_merge_next(r->merge, &next);
+    if (result != OKO_MERGE_RECORD)
+        return result;
 
     if (!r->started) {
         r->started = true;
-        r->base_ns = s->ns;
-        oko_dp_clock_start(r->dp, s->ns);
+        r->base_ns = next.ns;
+        oko_dp_clock_start(r->dp, next.ns);
     }
     if (r->in_round == 0) {
-        r->last_raw = s->ns;
+        r->last_raw = next.ns;
         r->units = r->bytes_in_round = 0;
     }
-    uint64_t gap = s->ns > r->last_raw ? s->ns - r->last_raw : 0;
-    r->last_raw += gap;
+    uint64_t gap = next.ns - r->last_raw;
+    r->last_raw = next.ns;
     if (r->cut && gap > HOUR)
         gap = SECOND;
     if (r->opts.pace == OKO_PACE_PPS)
@@ -225,13 +167,13 @@ static enum next next_record(struct oko_replay *r, struct item *item)
     else
         r->units += gap;
     r->in_round++;
-    r->bytes_in_round += s->record.wire_len;
-    *item = (struct item){.data = s->record.data,
+    r->bytes_in_round += next.record.wire_len;
+    *item = (struct item){.data = next.record.data,
                           .units = r->units,
-                          .len = s->record.len,
-                          .wire_len = s->record.wire_len,
-                          .in_port = s->in_port};
-    return NEXT_ITEM;
+                          .len = next.record.len,
+                          .wire_len = next.record.wire_len,
+                          .in_port = next.in_port};
+    return result;
 }
 
 /* The round over the captures is complete: how long it was, and where the next one begins. */
@@ -245,20 +187,6 @@ static void end_round(struct oko_replay *r)
     else /* length + mean gap; all at one time: a microsecond, the captures' resolution */
         r->round_units = r->units ? r->units + r->units / (n - 1) : 1000;
     r->status.per_round = n;
-}
-
-/* Until the source that asked for it has its bytes. Interrupted: OKO_E_BUSY. A failed read ends the
- * source. */
-static int refill(struct oko_replay *r)
-{
-    struct source *s = look_ahead(r);
-    struct oko_error error;
-    int err = s ? oko_capture_refill(s->capture, &error) : 0;
-    if (err == OKO_E_BUSY)
-        return err;
-    if (err)
-        broken(s, err, &error);
-    return 0;
 }
 
 /* ---------------------------------------------------------------- preloading */
@@ -316,16 +244,16 @@ static int load(struct oko_replay *r)
     struct item item;
 
     for (;;) {
-        switch (next_record(r, &item)) {
-        case NEXT_REFILL:
-            if (refill(r) == OKO_E_BUSY || wall() > r->slice_end)
+        switch (next_item(r, &item)) {
+        case OKO_MERGE_REFILL:
+            if (oko_merge_refill(r->merge) == OKO_E_BUSY || wall() > r->slice_end)
                 return OKO_REPLAY_MORE;
             continue;
-        case NEXT_END:
+        case OKO_MERGE_END:
             end_round(r);
             r->loaded = true;
             return sum_up(r);
-        case NEXT_ITEM:
+        case OKO_MERGE_RECORD:
             break;
         }
         if (r->n_items == r->max_items) {
@@ -403,9 +331,9 @@ static enum take take(struct oko_replay *r, struct item *item, uint64_t *ns, uin
                 return TAKE_END;
             r->pending = r->items[r->cursor++];
         } else {
-            enum next next = next_record(r, &r->pending);
-            if (next != NEXT_ITEM)
-                return next == NEXT_END ? TAKE_END : TAKE_REFILL;
+            enum oko_merge_result next = next_item(r, &r->pending);
+            if (next != OKO_MERGE_RECORD)
+                return next == OKO_MERGE_END ? TAKE_END : TAKE_REFILL;
         }
         r->has_pending = true;
     }
@@ -503,7 +431,7 @@ static int run_single(struct oko_replay *r, struct oko_error *error)
         switch (take(r, &item, &ns, &due)) {
         case TAKE_REFILL: /* frames of the burst lie in the buffer that will move */
             flush_burst(r);
-            if (refill(r) == OKO_E_BUSY)
+            if (oko_merge_refill(r->merge) == OKO_E_BUSY)
                 return OKO_REPLAY_MORE;
             continue;
         case TAKE_WAIT:
@@ -659,7 +587,7 @@ static enum take collect(struct oko_replay *r, struct round *round, uint64_t *du
         struct item item;
         enum take taken = take(r, &item, &ns, due);
         if (taken == TAKE_REFILL) { /* frames are copied: the buffer may move */
-            if (refill(r) == OKO_E_BUSY)
+            if (oko_merge_refill(r->merge) == OKO_E_BUSY)
                 return TAKE_REFILL;
             continue;
         }
@@ -767,17 +695,11 @@ int oko_replay_new(struct oko_dp *dp, const struct oko_replay_opts *opts,
     r->opts = *opts;
     if (!r->opts.burst)
         r->opts.burst = OKO_BURST;
-    r->n_sources = n_sources;
     r->n_writers = n_writers;
-    r->sources = calloc(n_sources, sizeof *r->sources);
     r->writers = calloc(n_writers + 1u, sizeof(struct oko_writer *));
-    if (!r->sources || !r->writers) {
+    if (!r->writers || oko_merge_new(sources, n_sources, &r->merge)) {
         oko_replay_free(r);
         return error->code = OKO_E_NOMEM;
-    }
-    for (uint32_t i = 0; i < n_sources; i++) {
-        r->sources[i].capture = sources[i].capture;
-        r->sources[i].in_port = sources[i].in_port;
     }
     for (uint32_t i = 0; i < n_writers; i++)
         r->writers[i] = writers[i];
@@ -841,21 +763,13 @@ int oko_replay_rewind(struct oko_replay *r, struct oko_capture *const *captures)
 {
     if (r->finished || r->opts.preload)
         return OKO_E_INVAL;
-    for (uint32_t i = 0; i < r->n_sources; i++) {
-        struct source *s = &r->sources[i];
-        s->capture = captures[i];
-        s->have = s->ended = false;
-        s->ns = 0;
-    }
+    oko_merge_rewind(r->merge, captures);
     return 0;
 }
 
 int oko_replay_source_error(const struct oko_replay *r, uint32_t i, struct oko_error *error)
 {
-    if (i >= r->n_sources)
-        return OKO_E_INVAL;
-    *error = r->sources[i].error;
-    return r->sources[i].broken;
+    return oko_merge_error(r->merge, i, error);
 }
 
 void oko_replay_status(const struct oko_replay *r, struct oko_replay_status *status)
@@ -884,6 +798,6 @@ void oko_replay_free(struct oko_replay *r)
     free(r->sums);
     free(r->threads);
     free(r->writers);
-    free(r->sources);
+    oko_merge_free(r->merge);
     free(r);
 }
