@@ -415,7 +415,7 @@ static struct oko_scalar widen(const struct oko_joiner *j, enum oko_join_mode mo
 
 /* ---------------------------------------------------------------- join */
 
-enum { MAX_SUM_PAIRS = 8 };
+enum { MAX_SUM_PAIRS = 7 };
 
 static bool has_ghost(const struct oko_state *st, const struct oko_ghost *ghost)
 {
@@ -515,23 +515,21 @@ static bool as_multiple(struct join *join, const struct oko_pair *pair, const st
     return true;
 }
 
-/* Whether f is the sum (or difference) of two pairs, up to a common form. */
+/* Whether f is a sum (or difference) of up to depth pairs before `end`, up to a common form. */
 static bool as_sum(struct join *join, const struct oko_form *a, const struct oko_form *b,
-                   struct oko_form *out)
+                   uint32_t end, int depth, struct oko_form *out)
 {
     const struct oko_joiner *j = join->j;
     struct oko_form da, db;
-    for (uint32_t i = 0; i < j->n_pairs && i < MAX_SUM_PAIRS; i++)
-        for (int64_t k = -1; k <= 1; k += 2) {
+    for (uint32_t i = 0; i < end; i++)
+        for (int64_t k = 1; k >= -1; k -= 2) {
             struct oko_form g = oko_form_id(j->pair[i].id);
-            if (!oko_form_add(&da, a, -k, &j->pair[i].a) ||
-                !oko_form_add(&db, b, -k, &j->pair[i].b))
-                continue;
-            for (uint32_t m = 0; m < i; m++)
-                if ((as_multiple(join, &j->pair[m], &da, &db, 1, out) ||
-                     as_multiple(join, &j->pair[m], &da, &db, -1, out)) &&
-                    oko_form_add(out, out, k, &g))
-                    return true;
+            if (as_multiple(join, &j->pair[i], a, b, k, out))
+                return true;
+            if (depth > 1 && oko_form_add(&da, a, -k, &j->pair[i].a) &&
+                oko_form_add(&db, b, -k, &j->pair[i].b) &&
+                as_sum(join, &da, &db, i, depth - 1, out) && oko_form_add(out, out, k, &g))
+                return true;
         }
     return false;
 }
@@ -604,7 +602,8 @@ static struct oko_form join_form(struct join *join, const struct oko_form *a,
             (!constant && as_multiple(join, pair, a, b, -1, &out)))
             return out;
     }
-    if ((a->n > 1 || b->n > 1) && as_sum(join, a, b, &out))
+    uint32_t n_summands = j->n_pairs < MAX_SUM_PAIRS ? j->n_pairs : MAX_SUM_PAIRS;
+    if ((a->n > 1 || b->n > 1) && as_sum(join, a, b, n_summands, 3, &out))
         return out;
     struct oko_pair *pair = add_pair(j);
     if (pair == NULL)
