@@ -110,7 +110,7 @@ static void try_program(struct oko_vm *vm, struct input *in)
     read_program(in, &p, &flags);
     struct oko_load_opts opts = {.flags = flags | OKO_LOAD_KEEP_STATES | OKO_LOAD_NO_JIT,
                                  .max_worst_case = 1000000,
-                                 .verify_budget = 300000,
+                                 .verify_budget = getenv("VB") ? strtoull(getenv("VB"), NULL, 0) : 0,
                                  .verify_memory = 64u << 20};
     int status = oko_prog_load(vm, &p.spec, &opts, NULL, &prog, &error);
     if (status != 0) {
@@ -121,7 +121,7 @@ static void try_program(struct oko_vm *vm, struct input *in)
         return;
     }
     if (getenv("FUZZ_VERIFY_SAY") != NULL)
-        printf("accepted\n");
+        (printf("accepted work %lu worst %u ns %lu\n", (unsigned long)({struct oko_prog_info z; oko_prog_info(prog,&z); z.verify_work;}), ({struct oko_prog_info z; oko_prog_info(prog,&z); z.worst_case;}), (unsigned long)({struct oko_prog_info z; oko_prog_info(prog,&z); z.verify_ns;})));
     uint8_t likely[128];
     for (size_t i = 0; i < sizeof(likely); i++)
         likely[i] = (uint8_t)(i < 12    ? 2

@@ -61,8 +61,9 @@ struct oko_likeness {
     uint32_t flags;  /* small constants that differ */
     uint32_t values; /* forms that differ */
 };
+/* n_flags: constants below it are flags. */
 struct oko_likeness oko_state_compare(const struct oko_state *old, const struct oko_state *fresh,
-                                      const uint16_t live[OKO_MAX_FRAMES]);
+                                      uint64_t n_flags, const uint16_t live[OKO_MAX_FRAMES]);
 
 enum oko_join_mode {
     OKO_JOIN,

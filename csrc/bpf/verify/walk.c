@@ -9,7 +9,7 @@
 
 enum {
     DEFAULT_WORST_CASE = 1000000,
-    DEFAULT_BUDGET = 2000000,
+    DEFAULT_BUDGET = 4000000,
     MAX_DEPTH = 65536 /* branches between two nodes; a tree of blocks, so never that many */
 };
 

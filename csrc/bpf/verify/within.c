@@ -322,19 +322,17 @@ static bool has_ghost(const struct oko_state *st, const struct oko_ghost *ghost)
     return false;
 }
 
-enum { MAX_FLAG = 8 };
-
 /* Small constants that differ: mostly the outcome of a test that is looked at again later, and
  * worth more than what a join of the two could say. */
-static bool differing_flags(const struct oko_reg *a, const struct oko_reg *b)
+static bool differing_flags(const struct oko_reg *a, const struct oko_reg *b, uint64_t n_flags)
 {
     return a->type == OKO_REG_SCALAR && b->type == OKO_REG_SCALAR && oko_scalar_is_const(&a->s) &&
            oko_scalar_is_const(&b->s) && a->s.full.umin != b->s.full.umin &&
-           a->s.full.umin < MAX_FLAG && b->s.full.umin < MAX_FLAG;
+           a->s.full.umin < n_flags && b->s.full.umin < n_flags;
 }
 
 struct oko_likeness oko_state_compare(const struct oko_state *old, const struct oko_state *fresh,
-                                      const uint16_t live[OKO_MAX_FRAMES])
+                                      uint64_t n_flags, const uint16_t live[OKO_MAX_FRAMES])
 {
     struct oko_likeness n = {0};
     for (uint32_t f = 0; f < old->n_frames; f++)
@@ -343,7 +341,7 @@ struct oko_likeness oko_state_compare(const struct oko_state *old, const struct 
             if ((live[f] >> i & 1) == 0)
                 continue;
             n.lost += !oko_same_object(a, b);
-            n.flags += differing_flags(a, b);
+            n.flags += differing_flags(a, b, n_flags);
             n.values += !oko_form_equal(&a->f, &b->f);
         }
     for (uint32_t i = 0, k = 0; i < old->n_pieces; i++) {
