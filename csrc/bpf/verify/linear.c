@@ -319,18 +319,15 @@ static void drop(struct oko_rel *rel, uint32_t k)
     memmove(&rel->con[k], &rel->con[k + 1], (rel->n_cons - k) * sizeof(rel->con[0]));
 }
 
-/* Keeps an inequality of two ids or more; of those with the same terms the sharpest; when there is
- * no room, instead of the oldest. */
+/* Keeps an inequality of two ids or more, unless it follows from the others; of those with the same
+ * terms the sharpest; when there is no room, instead of the oldest. */
 static void remember(struct oko_rel *rel, const struct oko_form *con)
 {
-    oko_wide lo, hi;
-    oko_rel_bounds(rel, con, &lo, &hi);
-    if (con->n < 2 || hi <= 0)
+    if (con->n < 2 || oko_rel_upper(rel, con, 2) <= 0)
         return;
     for (uint32_t k = 0; k < rel->n_cons; k++)
         if (same_terms(&rel->con[k], con)) {
-            if (con->c > rel->con[k].c)
-                rel->con[k].c = con->c;
+            rel->con[k].c = con->c; /* larger, or it would follow */
             return;
         }
     if (rel->n_cons == OKO_REL_CONS)
