@@ -132,13 +132,14 @@ static void join_in_step(struct join *join, const struct oko_form *a, int64_t b_
 void oko_join_similar(struct join *join)
 {
     const struct oko_rel *a = &join->old->rel, *b = &join->fresh->rel;
+    struct oko_form theirs[OKO_REL_CONS], mine;
+    uint32_t n = 0;
+    for (uint32_t k = 0; k < b->n_cons; k++)
+        n += rewrite(join, false, &b->con[k], &theirs[n]);
     for (uint32_t i = 0; i < a->n_cons; i++)
-        for (uint32_t k = 0; k < b->n_cons; k++) {
-            struct oko_form x = a->con[i], y = b->con[k];
-            y.c = x.c;
-            if (oko_form_equal(&x, &y))
-                join_in_step(join, &x, b->con[k].c);
-        }
+        for (uint32_t k = 0; rewrite(join, true, &a->con[i], &mine) && k < n; k++)
+            if (same_terms(&mine, &theirs[k]))
+                join_in_step(join, &mine, theirs[k].c);
     for (uint32_t i = 0; i < a->n_bounds; i++) {
         const struct oko_bound *x = &a->bound[i], *y = oko_rel_id(b, x->id);
         if (y == NULL || (x->id != OKO_ID_LEN && !oko_join_kept(join, x->id)))
