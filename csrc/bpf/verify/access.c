@@ -194,23 +194,65 @@ static int check_stack(struct oko_walk *w, const struct access *a, uint32_t *pos
     return 0;
 }
 
+/* Whether a byte of the frame belongs to a saved pointer, and which. */
+static const struct oko_reg *pointer_at(const struct oko_state *st, uint32_t frame, uint32_t pos)
+{
+    for (uint32_t i = 0; i < st->n_pieces; i++) {
+        const struct oko_piece *piece = &st->piece[i];
+        if (piece->frame == frame && piece->pos <= pos &&
+            pos < (uint32_t)piece->pos + piece->size && oko_reg_is_pointer(&piece->r))
+            return &piece->r;
+    }
+    return NULL;
+}
+
+static int refuse_part(struct oko_walk *w, const struct access *a, const struct oko_reg *pointer)
+{
+    return oko_refuse(w, "load a saved pointer whole, into one register",
+                      "%s takes a part of %s as a number", a->what, oko_reg_describe(pointer));
+}
+
 /* All bytes must hold numbers. */
 static int check_numbers(struct oko_walk *w, const struct access *a, uint32_t pos, uint32_t span)
 {
     uint32_t bad;
     if (oko_state_initialised(&w->cur, a->base->frame, pos, span, &bad))
         return 0;
-    for (uint32_t i = 0; i < w->cur.n_pieces; i++) {
-        const struct oko_piece *piece = &w->cur.piece[i];
-        if (piece->frame == a->base->frame && piece->pos <= bad &&
-            bad < (uint32_t)piece->pos + piece->size)
-            return oko_refuse(w, "load a saved pointer whole, into one register",
-                              "%s takes a part of %s as a number", a->what,
-                              oko_reg_describe(&piece->r));
-    }
+    const struct oko_reg *pointer = pointer_at(&w->cur, a->base->frame, bad);
+    if (pointer != NULL)
+        return refuse_part(w, a, pointer);
     return oko_refuse(w, "initialise the variable, padding included: struct key key = {0};",
                       "%s reads stack byte r10%+d, which has not been set on every path to here",
                       a->what, (int)bad - OKO_STACK_SIZE);
+}
+
+/* A load from the stack. Loading what has not been set is harmless until somebody uses it: clang
+ * reloads a slot where paths meet, whether or not the path that did not set it needs it. */
+static int load_from_stack(struct oko_walk *w, const struct access *a, struct oko_reg *result)
+{
+    uint32_t pos, span, bad, frame = a->base->frame, width = (uint32_t)a->width;
+    int status = check_stack(w, a, &pos, &span);
+    if (status != 0)
+        return status;
+    if (span != width) {
+        *result = oko_reg_loaded(&w->cur, width);
+        return check_numbers(w, a, pos, span);
+    }
+    const struct oko_piece *piece = oko_state_piece(&w->cur, frame, pos, width);
+    if (piece != NULL) {
+        *result = piece->r;
+        return 0;
+    }
+    if (oko_state_initialised(&w->cur, frame, pos, width, &bad)) {
+        *result = oko_state_load(&w->cur, frame, pos, width);
+        return 0;
+    }
+    for (uint32_t k = pos; k < pos + width; k++)
+        if (pointer_at(&w->cur, frame, k) != NULL)
+            return refuse_part(w, a, pointer_at(&w->cur, frame, k));
+    *result = oko_reg_unset();
+    result->index = (uint16_t)(OKO_STACK_SIZE - bad); /* for the message */
+    return 0;
 }
 
 /* ---------------------------------------------------------------- loads */
@@ -254,22 +296,9 @@ int oko_walk_load(struct oko_walk *w)
         return status;
     struct access a = make_access(w, &base, i.off, width, OKO_READ, "this read");
     if (base.type == OKO_REG_STACK) {
-        uint32_t pos, span;
-        status = check_stack(w, &a, &pos, &span);
-        if (status != 0)
-            return status;
-        const struct oko_piece *piece =
-            span == width ? oko_state_piece(&w->cur, base.frame, pos, width) : NULL;
-        if (piece != NULL && oko_reg_is_pointer(&piece->r)) {
-            result = piece->r;
-            if (oko_opcodes[i.code].op == OKO_BPF_LDSX)
-                return oko_refuse(w, NULL, "a part of %s is taken as a number",
-                                  oko_reg_describe(&result));
-        } else {
-            status = check_numbers(w, &a, pos, span);
-            result = span == width ? oko_state_load(&w->cur, base.frame, pos, width)
-                                   : oko_reg_loaded(&w->cur, width);
-        }
+        status = load_from_stack(w, &a, &result);
+        if (status == 0 && oko_reg_is_pointer(&result) && oko_opcodes[i.code].op == OKO_BPF_LDSX)
+            return refuse_part(w, &a, &result);
     } else {
         status = check_object(w, &a, true);
         result = status == 0 && base.type == OKO_REG_DATA ? load_constant(w, &a)
@@ -279,7 +308,7 @@ int oko_walk_load(struct oko_walk *w)
         return status;
     struct oko_reg *dst = oko_walk_reg(w, oko_insn_dst(i));
     *dst = result;
-    if (oko_opcodes[i.code].op == OKO_BPF_LDSX)
+    if (oko_opcodes[i.code].op == OKO_BPF_LDSX && dst->type == OKO_REG_SCALAR)
         oko_reg_sext(&w->cur, 8 * width, true, dst);
     return 0;
 }
@@ -336,7 +365,9 @@ static int store_to_stack(struct oko_walk *w, const struct access *a, const stru
                           a->width != 8 ? "a part of %s is stored"
                                         : "%s is stored at a misaligned or variable place",
                           oko_reg_describe(value));
-    if (span == a->width)
+    if (value->type == OKO_REG_UNSET) /* saved again by clang; harmless until it is used */
+        oko_state_unset(&w->cur, a->base->frame, pos, span);
+    else if (span == a->width)
         oko_state_store(&w->cur, a->base->frame, pos, span, value);
     else
         oko_state_smear(&w->cur, a->base->frame, pos, span);
@@ -351,7 +382,7 @@ int oko_walk_store(struct oko_walk *w)
     struct oko_reg value =
         by_reg ? *oko_walk_reg(w, oko_insn_src(i)) : oko_reg_const((uint64_t)(int64_t)i.imm);
     int status = oko_need_set(w, oko_insn_dst(i));
-    if (status == 0 && by_reg)
+    if (status == 0 && by_reg && base.type != OKO_REG_STACK)
         status = oko_need_set(w, oko_insn_src(i));
     if (status != 0)
         return status;

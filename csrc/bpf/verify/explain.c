@@ -83,8 +83,14 @@ const char *oko_reg_describe(const struct oko_reg *r)
 
 int oko_need_set(struct oko_walk *w, unsigned reg)
 {
-    if (oko_walk_reg(w, reg)->type != OKO_REG_UNSET)
+    const struct oko_reg *r = oko_walk_reg(w, reg);
+    if (r->type != OKO_REG_UNSET)
         return 0;
+    if (r->index != 0)
+        return oko_refuse(w, "initialise the variable on every path: struct key key = {0};",
+                          "r%u was loaded from stack byte r10-%u, which has not been set on every "
+                          "path to here",
+                          reg, r->index);
     if (reg >= 1 && reg <= 5)
         return oko_refuse(w, "a call leaves nothing in r1 to r5; set the variable on every path",
                           "r%u is read but has not been set on every path to here", reg);

@@ -55,15 +55,15 @@ void oko_joiner_destroy(struct oko_joiner *j);
 bool oko_state_within(struct oko_joiner *j, const struct oko_state *old, struct oko_state *fresh,
                       const uint16_t live[OKO_MAX_FRAMES]);
 
-/* How many live locations would lose their type in a join of the two, how many ghosts one of them
- * lacks, and (if flags) how many registers are 0 in one and 1 in the other. */
-uint32_t oko_state_mismatch(const struct oko_state *old, const struct oko_state *fresh, bool flags,
-                            const uint16_t live[OKO_MAX_FRAMES]);
-
-/* How many live locations have different forms: states of one path's past and future differ little.
- */
-uint32_t oko_state_distance(const struct oko_state *old, const struct oko_state *fresh,
-                            const uint16_t live[OKO_MAX_FRAMES]);
+/* How two states differ at live locations. */
+struct oko_likeness {
+    uint32_t lost;   /* types, ghosts and set bytes of stack that a join would lose */
+    uint32_t flags;  /* small constants that differ */
+    uint32_t values; /* forms that differ */
+};
+/* n_flags: constants below it are flags. */
+struct oko_likeness oko_state_compare(const struct oko_state *old, const struct oko_state *fresh,
+                                      uint64_t n_flags, const uint16_t live[OKO_MAX_FRAMES]);
 
 enum oko_join_mode {
     OKO_JOIN,

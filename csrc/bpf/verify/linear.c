@@ -319,18 +319,15 @@ static void drop(struct oko_rel *rel, uint32_t k)
     memmove(&rel->con[k], &rel->con[k + 1], (rel->n_cons - k) * sizeof(rel->con[0]));
 }
 
-/* Keeps an inequality of two ids or more; of those with the same terms the sharpest; when there is
- * no room, instead of the oldest. */
+/* Keeps an inequality of two ids or more, unless it follows from the others; of those with the same
+ * terms the sharpest; when there is no room, instead of the oldest. */
 static void remember(struct oko_rel *rel, const struct oko_form *con)
 {
-    oko_wide lo, hi;
-    oko_rel_bounds(rel, con, &lo, &hi);
-    if (con->n < 2 || hi <= 0)
+    if (con->n < 2 || oko_rel_upper(rel, con, 2) <= 0)
         return;
     for (uint32_t k = 0; k < rel->n_cons; k++)
         if (same_terms(&rel->con[k], con)) {
-            if (con->c > rel->con[k].c)
-                rel->con[k].c = con->c;
+            rel->con[k].c = con->c; /* larger, or it would follow */
             return;
         }
     if (rel->n_cons == OKO_REL_CONS)
@@ -354,23 +351,28 @@ bool oko_rel_assume(struct oko_rel *rel, const struct oko_form *inequality)
 
 /* ---------------------------------------------------------------- forgetting */
 
-/* Fourier-Motzkin: sums of two inequalities in which the id cancels say all that they say about
- * the others. Then those with the id go. */
-static void eliminate(struct oko_rel *rel, uint32_t id)
+/* Fourier-Motzkin: what the inequalities with an id say about the others. The id cancels in the sum
+ * of two of them, or gives way to the end of its interval. Then those with the id go. */
+static void eliminate(struct oko_rel *rel, const struct oko_bound *bound)
 {
-    for (uint32_t p = 0; p < rel->n_cons; p++) {
-        int64_t a = oko_form_coeff(&rel->con[p], id);
-        for (uint32_t q = 0; a > 0 && q < rel->n_cons; q++) {
-            int64_t b = oko_form_coeff(&rel->con[q], id);
-            struct oko_form sum;
-            if (b < 0 && a % b == 0 && rel->n_cons < OKO_REL_CONS &&
-                oko_form_add_exact(&sum, &rel->con[p], -(a / b), &rel->con[q]))
+    struct oko_form with[OKO_REL_CONS], sum, id = oko_form_id(bound->id);
+    uint32_t n = 0;
+    for (uint32_t k = rel->n_cons; k-- > 0;)
+        if (oko_form_coeff(&rel->con[k], bound->id) != 0) {
+            with[n++] = rel->con[k];
+            drop(rel, k);
+        }
+    for (uint32_t p = n; p-- > 0;) { /* the oldest first, as they were */
+        int64_t a = oko_form_coeff(&with[p], bound->id);
+        struct oko_form end = oko_form_const(a > 0 ? bound->lo : bound->hi);
+        if (oko_form_add_exact(&sum, &with[p], -a, &id) && oko_form_add_exact(&sum, &sum, a, &end))
+            remember(rel, &sum);
+        for (uint32_t q = 0; a > 0 && q < n; q++) {
+            int64_t b = oko_form_coeff(&with[q], bound->id);
+            if (b < 0 && a % b == 0 && oko_form_add_exact(&sum, &with[p], -(a / b), &with[q]))
                 remember(rel, &sum);
         }
     }
-    for (uint32_t k = rel->n_cons; k-- > 0;)
-        if (oko_form_coeff(&rel->con[k], id) != 0)
-            drop(rel, k);
 }
 
 void oko_rel_forget(struct oko_rel *rel, const uint64_t *keep)
@@ -380,7 +382,7 @@ void oko_rel_forget(struct oko_rel *rel, const uint64_t *keep)
         bool stays = (keep[i / 64] >> (i % 64) & 1) != 0;
         for (uint32_t k = 0; k < rel->n_cons && !stays; k++)
             if (oko_form_coeff(&rel->con[k], rel->bound[i].id) != 0) {
-                eliminate(rel, rel->bound[i].id);
+                eliminate(rel, &rel->bound[i]);
                 break;
             }
     }

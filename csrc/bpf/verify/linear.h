@@ -24,7 +24,7 @@
 
 typedef __int128 oko_wide; /* exact bounds of forms */
 
-enum { OKO_FORM_TERMS = 5, OKO_REL_CONS = 20, OKO_ID_LEN = 1 /* the packet's length */ };
+enum { OKO_FORM_TERMS = 6, OKO_REL_CONS = 32, OKO_ID_LEN = 1 /* the packet's length */ };
 
 struct oko_form {
     uint32_t n;                    /* terms used */

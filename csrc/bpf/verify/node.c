@@ -14,7 +14,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SOFT_WIDENS = 3, HARD_WIDENS = 12, MAX_JOINS = 64 };
+enum {
+    SOFT_WIDENS = 8,
+    HARD_WIDENS = 16,
+    MAX_JOINS = 64,
+    MAX_GROUPS = 24, /* of nodes that are alike */
+    JOIN_FLAGS = 8,  /* smaller constants are flags */
+    ROUND_FLAGS = 2  /* ... in a loop, where small constants mostly count */
+};
 
 /* ---------------------------------------------------------------- growing arrays */
 
@@ -295,24 +302,26 @@ static int merge(struct oko_walk *w, struct arrival *a, uint32_t into, enum oko_
 }
 
 /* The node to join with: the one with which the least is lost; among those a widened one if the
- * state comes round a loop, and the most similar. *lost: types and the like that a join would lose.
- */
-static int best_partner(struct oko_walk *w, const struct arrival *a, uint32_t *best, uint32_t *lost)
+ * state comes round a loop, and the most similar. *n_same: nodes with which no type, ghost or flag
+ * would be lost. */
+static int best_partner(struct oko_walk *w, const struct arrival *a, uint32_t *best,
+                        uint32_t *n_same)
 {
     uint32_t least = UINT32_MAX;
-    *best = 0;
+    *best = *n_same = 0;
     for (uint32_t n = a->place->first; n != 0; n = w->node[n].next) {
         if (!oko_state_unpack(&w->other, w->node[n].state))
             return oko_walk_no_memory(w);
-        uint32_t here = oko_state_mismatch(&w->other, &w->cur, true, a->live);
-        uint32_t away = oko_state_distance(&w->other, &w->cur, a->live);
-        uint32_t score = 1000 * here + 2 * away + (a->back && !w->node[n].widened);
+        struct oko_likeness here =
+            oko_state_compare(&w->other, &w->cur, a->back ? ROUND_FLAGS : JOIN_FLAGS, a->live);
+        uint32_t score = 10000 * here.lost + 100 * here.flags + 2 * here.values +
+                         (a->back && !w->node[n].widened);
         int status = oko_walk_charge(w, 1);
         if (status != 0)
             return status;
+        *n_same += here.lost == 0 && here.flags == 0;
         if (score < least) {
             *best = n;
-            *lost = here;
             least = score;
         }
     }
@@ -373,13 +382,11 @@ int oko_walk_arrive(struct oko_walk *w, uint32_t pc, uint32_t last_pc)
         return oko_refuse_at(w, pc, "split the program, or simplify its branches",
                              "the program is too complex: verifying it takes more than %llu MiB",
                              (unsigned long long)(w->max_memory >> 20));
-    uint32_t limit = a.back ? w->gear.max_rounds : w->gear.max_nodes, best, lost;
-    if (a.place->n_nodes < limit)
-        return become_node(w, &a);
-    int status = best_partner(w, &a, &best, &lost);
+    uint32_t limit = a.back ? w->gear.max_rounds : w->gear.max_nodes, best, n_same;
+    int status = best_partner(w, &a, &best, &n_same);
     if (status != 0)
         return status;
-    if (best == 0 || (lost > 0 && a.place->n_nodes < 4 * limit + 4))
+    if (best == 0 || (n_same < limit && a.place->n_nodes < MAX_GROUPS * limit))
         return become_node(w, &a);
     return merge(w, &a, best, mode_of(&a, &w->node[best]));
 }

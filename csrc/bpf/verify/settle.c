@@ -50,6 +50,28 @@ static void make_constant(void *arg, struct oko_reg *r)
         r->f = oko_form_const((int64_t)r->s.full.umin);
 }
 
+static void remove_term(struct oko_form *f, uint32_t i)
+{
+    f->n--;
+    for (; i < f->n; i++) {
+        f->id[i] = f->id[i + 1];
+        f->coeff[i] = f->coeff[i + 1];
+    }
+}
+
+/* Ids of which only one value is left go into the constant. */
+static void fold(void *arg, struct oko_form *f)
+{
+    const struct oko_rel *rel = arg;
+    for (uint32_t i = f->n; i-- > 0;) {
+        const struct oko_bound *bound = oko_rel_id(rel, f->id[i]);
+        if (bound == NULL || bound->lo != bound->hi)
+            continue;
+        f->c = (int64_t)((uint64_t)f->c + (uint64_t)f->coeff[i] * (uint64_t)bound->lo);
+        remove_term(f, i);
+    }
+}
+
 /* ---------------------------------------------------------------- ids that occur together */
 
 /* A group of terms: looked for in all forms, then replaced by `id`. */
@@ -71,15 +93,6 @@ static bool multiple_of(const struct oko_form *f, const struct oko_form *terms, 
             return false;
     }
     return true;
-}
-
-static void remove_term(struct oko_form *f, uint32_t i)
-{
-    f->n--;
-    for (; i < f->n; i++) {
-        f->id[i] = f->id[i + 1];
-        f->coeff[i] = f->coeff[i + 1];
-    }
 }
 
 /* Takes from the group the ids that this form has without the others. */
@@ -210,6 +223,7 @@ bool oko_state_settle(const struct oko_cfg *cfg, struct oko_state *st, uint32_t 
     }
     st->n_ghosts = n;
     oko_state_each(st, make_constant, NULL);
+    each_form(st, fold, &st->rel);
     struct forms forms = {.st = st};
     each_form(st, find_groups, &forms);
     uint64_t *bits = calloc(st->rel.n_bounds / 64 + 1, sizeof(*bits));

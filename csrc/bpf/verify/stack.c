@@ -96,6 +96,12 @@ void oko_state_store(struct oko_state *st, uint32_t frame, uint32_t pos, uint32_
     oko_state_put(st, frame, pos, size, &some);
 }
 
+void oko_state_unset(struct oko_state *st, uint32_t frame, uint32_t pos, uint32_t size)
+{
+    cut(st, frame, pos, size);
+    mark(st, frame, pos, size, false);
+}
+
 void oko_state_smear(struct oko_state *st, uint32_t frame, uint32_t pos, uint32_t size)
 {
     /* Bytes of numbers stay numbers; those of pointers become unreadable, as mark() left them. */

@@ -34,7 +34,7 @@ struct oko_reg {
     uint8_t type; /* enum oko_reg_type */
     bool maybe_null;
     uint8_t frame;
-    uint16_t index;
+    uint16_t index;      /* UNSET: not 0 if loaded from unset stack, at r10 - index */
     uint32_t obj;        /* VALUE: which lookup's result; copies share it */
     struct oko_scalar s; /* the number, or the offset */
     struct oko_form f;   /* the same, modulo 2^64 */
@@ -144,6 +144,8 @@ void oko_state_store(struct oko_state *st, uint32_t frame, uint32_t pos, uint32_
 /* Puts a piece there; what is known of the bytes outside pieces stays. */
 void oko_state_put(struct oko_state *st, uint32_t frame, uint32_t pos, uint32_t size,
                    const struct oko_reg *r);
+/* The bytes hold nothing any more. */
+void oko_state_unset(struct oko_state *st, uint32_t frame, uint32_t pos, uint32_t size);
 /* A store of a number somewhere into [pos, pos + size). */
 void oko_state_smear(struct oko_state *st, uint32_t frame, uint32_t pos, uint32_t size);
 /* Whether all bytes hold numbers; *bad gets the first that does not. */

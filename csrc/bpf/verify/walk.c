@@ -9,7 +9,7 @@
 
 enum {
     DEFAULT_WORST_CASE = 1000000,
-    DEFAULT_BUDGET = 2000000,
+    DEFAULT_BUDGET = 4000000,
     MAX_DEPTH = 65536 /* branches between two nodes; a tree of blocks, so never that many */
 };
 
@@ -59,6 +59,15 @@ static int push_fork(struct oko_walk *w, struct forks *forks, uint32_t pc)
     return 0;
 }
 
+/* Whether the instruction has just made a form that will soon not fit. Settling replaces sums whose
+ * parts nobody uses any more. */
+static bool has_long_form(struct oko_walk *w, uint32_t pc)
+{
+    struct oko_insn i = w->spec->insns[pc];
+    const struct oko_reg *r = oko_walk_reg(w, oko_insn_dst(i));
+    return oko_opcodes[i.code].op == OKO_BPF_ALU && r->f.n > OKO_FORM_TERMS - 3;
+}
+
 /* Executes the path at hand from pc until it meets a place of nodes or ends. */
 static int walk_path(struct oko_walk *w, struct forks *forks, uint32_t pc, uint32_t last_pc,
                      bool at_node)
@@ -83,6 +92,9 @@ static int walk_path(struct oko_walk *w, struct forks *forks, uint32_t pc, uint3
             status = oko_walk_no_memory(w);
         if (status == 0)
             oko_gather_result(w, pc);
+        if (status == 0 && next != OKO_CFG_NONE && has_long_form(w, pc) &&
+            !oko_state_settle(&w->cfg, &w->cur, next))
+            status = oko_walk_no_memory(w);
         if (status == 0 && branch != OKO_CFG_NONE)
             status = push_fork(w, forks, branch);
         if (status != 0)
