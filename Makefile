@@ -40,8 +40,7 @@ san:  ## the C tests under ASan+UBSan and under TSan
 	$(MAKE) -C csrc san
 
 pytest:
-	pytest -q -n 2 -rs -m "not long" --ignore tests/differential tests
-	pytest -q -n 2 -rs -m "not long" tests/differential
+	pytest -q -n 2 -rs -m "not long" tests
 
 pytest-long:
 	pytest -q -n 2 -rs -m long tests

@@ -494,7 +494,8 @@ class _Batch:
         for i, packet in enumerate(packets):
             if len(packet) > MAX_PACKET:
                 raise OkoError(f"a packet of {len(packet)} bytes is over {MAX_PACKET}")
-            buffer = ffi.from_buffer("uint8_t[]", packet)
+            # a copy: conformance programs write to it, and bytes objects are shared
+            buffer = ffi.from_buffer("uint8_t[]", bytearray(packet))
             self.buffers.append(buffer)
             record, out, given = self.records[i], self.metas[i], metas[i]
             record.data, record.len, record.meta = buffer, len(packet), ffi.addressof(out)

@@ -93,6 +93,11 @@ class Field:
         """The name to show: what Open vSwitch calls the field."""
         return self.text_name or self.name
 
+    @property
+    def is_register_pair(self) -> bool:
+        """xreg and xxreg, which overlay two or four registers."""
+        return self.name.startswith("x")
+
     def __repr__(self) -> str:
         return f"<{self.name}>"
 

@@ -12,7 +12,7 @@ the datapath as OKO_E_INVAL.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -48,9 +48,7 @@ class Match:
         xreg and vlan_tci to the fields they are made of, drops what matches everything."""
         flat: dict[Field, tuple[int, int]] = {}
         for wide, (value, mask) in fields.items():
-            for part, part_value, part_mask in _parts(wide, value, mask):
-                if not part_mask:
-                    continue
+            for part, part_value, part_mask in parts_of(wide, value, mask):
                 old_value, old_mask = flat.get(part, (0, 0))
                 flat[part] = (old_value & ~part_mask | part_value & part_mask, old_mask | part_mask)
         vlan, pcp = FIELDS_BY_NAME["vlan_vid"], FIELDS_BY_NAME["vlan_pcp"]
@@ -83,13 +81,17 @@ class Match:
 FIELDS_BY_NAME: dict[str, Field] = {f.name: f for f in FIELDS}
 
 
-def _parts(wide: Field, value: int, mask: int) -> Iterable[tuple[Field, int, int]]:
+def parts_of(wide: Field, value: int, mask: int) -> list[tuple[Field, int, int]]:
+    """The datapath's own fields that these bits of a field stand for; masks of 0 are left out."""
     if wide.parts:
-        return (
+        return [
             (FIELDS_BY_NAME[name], value >> ofs & (1 << bits) - 1, mask >> ofs & (1 << bits) - 1)
             for name, ofs, bits in wide.parts
-        )
-    return narrow(wide, value, mask)
+            if mask >> ofs & (1 << bits) - 1
+        ]
+    if wide.is_register_pair:
+        return list(narrow(wide, value, mask))
+    return [(wide, value, mask)] if mask else []
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ from oko.model.fields import (
     Prerequisite,
     field,
 )
-from oko.model.flow import Match
+from oko.model.flow import Match, parts_of
 from oko.text.scan import Item, Span, number
 from oko.text.values import (
     Ports,
@@ -123,11 +123,13 @@ class MatchParser:
         """Settles what depends on the protocol and checks prerequisites."""
         for item in sorted(self._late, key=lambda item: item.name != "nw_proto"):
             self._add_late(item)
-        for field_ in list(self.known):
-            if unmet(field_, self.known) is not None:
+        match = Match.of(self.known)
+        self.known = {f: (value, mask) for f, value, mask in match}
+        for field_ in self.known:
+            if field_.prereqs and unmet(field_, self.known) is not None:
                 place = self._places[field_]
                 place.fail(f'"{place}" needs {field_.needs} in the match')
-        return Match.of(self.known)
+        return match
 
     def _add_dl_vlan(self, key: Span, value: Span) -> None:
         if value.text == "*":
@@ -160,7 +162,8 @@ class MatchParser:
     def _set(self, field_: Field, value: int, mask: int, place: Span) -> None:
         if field_ is NW_TOS:
             mask &= 0xFC
-        for part, part_value, part_mask in Match.of({field_: (value, mask)}):
+        for part, part_value, part_mask in parts_of(field_, value, mask):
+            part_value &= part_mask
             old_value, old_mask = self.known.get(part, (0, 0))
             both = old_mask & part_mask
             if (old_value ^ part_value) & both:

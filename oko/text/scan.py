@@ -10,6 +10,7 @@ Pure functions over immutable values.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NoReturn
@@ -144,51 +145,75 @@ class Item:
         return self.value
 
 
+# What nearly all items are: a word, or key and value without parentheses.
+_PLAIN = re.compile(r"([^\s,:=()]+)(?:([:=])([^\s,()]*))?(?=[\s,]|\Z)")
+_GAP = re.compile(r"[,\s]*")
+
+
 def items(span: Span) -> Iterator[Item]:
     """The items of a list."""
-    text = span.text
-    at, n = 0, len(text)
+    line, at, source, number_ = span.line_text, span.start, span.source, span.line
     while True:
-        while at < n and text[at] in SEPARATORS:
-            at += 1
-        if at == n:
+        at = _end(_GAP.match(line, at, span.end))
+        if at == span.end:
             return
-        begin = at
-        while at < n and text[at] not in ":=(" + SEPARATORS:
-            at += 1
-        key = span.cut(begin, at)
-        separator = text[at] if at < n and text[at] in ":=(" else ""
-        if not separator:
-            nothing = span.cut(at, at)
-            yield Item(key, nothing, "", nothing)
+        plain = _PLAIN.match(line, at, span.end)
+        if plain is None:
+            item = _bracketed(span, at - span.start)
+            yield item
+            at = item.tail.end
             continue
-        if not key:
-            span.cut(begin, begin + 1).fail(f'expected a word before "{separator}"')
+        separator = plain[2] or ""
+        at = plain.end()
+        nothing = Span(line, at, at, source, number_)
+        key = Span(line, plain.start(1), plain.end(1), source, number_)
+        value = Span(line, plain.start(3), at, source, number_) if separator else nothing
+        yield Item(key, value, separator, nothing)
+
+
+def _end(match: re.Match[str] | None) -> int:
+    assert match is not None  # the pattern matches nothing at all, too
+    return match.end()
+
+
+def _bracketed(span: Span, begin: int) -> Item:
+    """An item with parentheses, which protect separators inside them."""
+    text = span.text
+    at, n = begin, len(text)
+    while at < n and text[at] not in ":=(" + SEPARATORS:
         at += 1
-        begin = at
-        depth = 1 if separator == "(" else 0
-        while at < n:
-            c = text[at]
-            if c == "(":
-                depth += 1
-            elif c == ")":
-                depth -= 1
-                if depth < 0:
-                    span.cut(at, at + 1).fail('unmatched ")"')
-                if depth == 0 and separator == "(":
-                    break
-            elif depth == 0 and c in SEPARATORS:
+    key = span.cut(begin, at)
+    separator = text[at] if at < n and text[at] in ":=(" else ""
+    if not separator:  # a word with ")" in it
+        nothing = span.cut(at, at)
+        return Item(key, nothing, "", nothing)
+    if not key:
+        span.cut(begin, begin + 1).fail(f'expected a word before "{separator}"')
+    at += 1
+    begin = at
+    depth = 1 if separator == "(" else 0
+    while at < n:
+        c = text[at]
+        if c == "(":
+            depth += 1
+        elif c == ")":
+            depth -= 1
+            if depth < 0:
+                span.cut(at, at + 1).fail('unmatched ")"')
+            if depth == 0 and separator == "(":
                 break
-            at += 1
-        if depth:
-            span.cut(key.start - span.start, n).fail('missing ")"')
-        value = span.cut(begin, at)
-        if separator == "(":
-            at += 1  # the closing parenthesis
-        begin = at
-        while at < n and text[at] not in SEPARATORS:
-            at += 1
-        yield Item(key, value, separator, span.cut(begin, at))
+        elif depth == 0 and c in SEPARATORS:
+            break
+        at += 1
+    if depth:
+        span.cut(key.start - span.start, n).fail('missing ")"')
+    value = span.cut(begin, at)
+    if separator == "(":
+        at += 1  # the closing parenthesis
+    begin = at
+    while at < n and text[at] not in SEPARATORS:
+        at += 1
+    return Item(key, value, separator, span.cut(begin, at))
 
 
 def number(span: Span, bits: int, what: str, low: int = 0, high: int | None = None) -> int:

@@ -174,3 +174,12 @@ def test_the_protocol_refuses(
 def test_an_odd_program_is_an_error() -> None:
     with pytest.raises(OkoError, match="whole number"):
         run_program(b"\x95")
+
+
+@pytest.mark.parametrize("engine", [binding.Engine.INTERP, binding.Engine.BEST])
+def test_a_batch_writes_to_a_copy_of_its_memory(engine: binding.Engine) -> None:
+    """One-byte bytes objects are shared by the whole interpreter: writing to one is felt by all."""
+    memory = bytes([0xFE])
+    program = assemble("stb [%r1], 1\nldxb %r0, [%r1]\nexit")
+    assert run_program(program, memory, engine, batch=True) == 1
+    assert memory == bytes.fromhex("fe")
