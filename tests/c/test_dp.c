@@ -132,6 +132,51 @@ static void test_filter_chain(void)
     oko_dp_free(dp);
 }
 
+/* The batch entry is used whenever that cannot be observed, and only then. */
+static void test_programs_run_in_batches(void)
+{
+    struct oko_dp *dp = kit_dp(1, 0, 0);
+    kit_ports(dp, 9);
+    CHECK(kit_load_byte(dp, 1, 42, 'b') == 0);
+    CHECK(kit_load_every(dp, 2, 2, false) == 0);
+    kit_add(dp, .priority = 9, .prog = 1, .output = 2);
+    kit_add(dp, .priority = 8, .prog = 2, .output = 3);
+    kit_add(dp, .priority = 1, .output = 4);
+    kit_send(dp, 1, frame_a, 32, 1); /* the pure one says no to all, then all stand before 2 */
+    CHECK(kit_prog(dp, 1).batch_runs == 32 && kit_prog(dp, 2).batch_runs == 32);
+    CHECK(kit_tx(dp, 3) == 16 && kit_tx(dp, 4) == 16 && kit_map_value(dp, 2) == 32);
+    /* another table uses the stateful one as well: a packet might get there first */
+    kit_add(dp, .table = 3, .prog = 2, .output = 5);
+    kit_send(dp, 1, frame_a, 32, 1);
+    CHECK(kit_prog(dp, 1).batch_runs == 64 && kit_prog(dp, 2).batch_runs == 32);
+    CHECK(kit_prog(dp, 2).runs == 64 && kit_map_value(dp, 2) == 64);
+    kit_add(dp, .command = OKO_FLOW_DELETE, .table = 3);
+    kit_send(dp, 1, frame_a, 32, 1);
+    CHECK(kit_prog(dp, 2).batch_runs == 64);
+    /* so might one for which 2 comes behind another stateful program */
+    CHECK(kit_load_every(dp, 4, 1000, false) == 0);
+    kit_add(dp, .priority = 10, .prog = 4, .output = 6, .match = {{OKO_FIELD_UDP_SRC, 7}});
+    uint8_t other[64];
+    kit_frame(other, &(struct kit_udp){.sport = 7, .payload = {'a'}});
+    struct oko_frame mixed[4] = {{.data = frame_a, .len = 64, .in_port = 1, .ns = 1},
+                                 {.data = other, .len = 64, .in_port = 1, .ns = 1},
+                                 {.data = frame_a, .len = 64, .in_port = 1, .ns = 1},
+                                 {.data = other, .len = 64, .in_port = 1, .ns = 1}};
+    CHECK(oko_dp_process(dp, 0, mixed, 4) == 0);
+    CHECK(kit_prog(dp, 4).batch_runs == 2);
+    CHECK(kit_prog(dp, 2).batch_runs == 68); /* 4 has answered: all stand before 2 again */
+    /* a flow that learns: no packet's way is certain any more */
+    struct kit_ops ops = {0};
+    struct oko_learn learn = {.result = UINT32_MAX};
+    kit_begin(&ops, OKO_OP_APPLY);
+    memcpy(kit_op(&ops, OKO_OP_LEARN, 9, sizeof learn), &learn, sizeof learn);
+    kit_end(&ops);
+    kit_add(dp, .ops = &ops);
+    kit_send(dp, 1, frame_a, 32, 1);
+    CHECK(kit_prog(dp, 2).batch_runs == 68 && kit_prog(dp, 2).runs == 132);
+    oko_dp_free(dp);
+}
+
 static void test_transaction_fails_whole(void)
 {
     struct oko_dp *dp = kit_dp(1, 0, 0);
@@ -436,6 +481,7 @@ int main(void)
     test_strict_and_loose();
     test_tables_and_action_set();
     test_filter_chain();
+    test_programs_run_in_batches();
     test_transaction_fails_whole();
     test_timeouts();
     test_timeout_within_burst();
