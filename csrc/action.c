@@ -18,7 +18,7 @@
 static void limit(struct oko_exec *x)
 {
     oko_drop_note(x, OKO_DROP_LIMIT);
-    x->stop = true;
+    x->stop = x->over = true;
 }
 
 /* Makes the frame writable; false: no buffer, the packet ends here. */
@@ -165,7 +165,8 @@ static void go_back(struct oko_exec *x, const struct aside *aside)
     x->depth--;
 }
 
-/* A list on a copy of everything: frame, key, stack, action set. Its exit is its own. */
+/* A list on a copy of everything: frame, key, stack, action set. Its exit is its own, and what ends
+ * the copy (a meter, a push without room) does not end the packet. */
 static void execute_apart(struct oko_exec *x, const uint8_t *ops, uint32_t len)
 {
     if (x->depth >= OKO_MAX_DEPTH) {
@@ -177,6 +178,7 @@ static void execute_apart(struct oko_exec *x, const uint8_t *ops, uint32_t len)
     execute_list(x, ops, len);
     go_back(x, &aside);
     x->exit = false;
+    x->stop = x->over;
 }
 
 static void execute_group(struct oko_exec *x, uint32_t id)

@@ -106,7 +106,8 @@ struct oko_exec {
     const struct oko_rule *rule; /* being executed */
     uint8_t table;               /* its table */
     uint8_t drop;                /* enum oko_drop: the first reason so far */
-    bool stop;                   /* nothing more happens to this packet */
+    bool stop;                   /* nothing more happens to this packet, or copy */
+    bool over;                   /* nor to the packet that it is a copy of: a limit */
     bool exit;                   /* no more actions; the action set is still executed */
     bool refresh;                /* changed a table in mid-packet: look at the new view next */
 };

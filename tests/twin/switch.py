@@ -131,6 +131,10 @@ class _Stop(Exception):
     """Ends everything that is still to be done to this packet."""
 
 
+class _Dropped(Exception):
+    """Ends everything that is still to be done to this packet, or to this clone or bucket of it."""
+
+
 class _Exit(Exception):
     """The action of that name: ends all action lists of this packet (or clone, or bucket), but
     not the action set (ovs-actions(7))."""
@@ -343,7 +347,7 @@ class Switch:
         if len(data) > MAX_FRAME:
             run.reasons.add("too-long")
         else:
-            with suppress(_Stop):
+            with suppress(_Stop, _Dropped):
                 with suppress(_Exit):
                     self._walk(run, packet, 0, 0)
                 with suppress(_Exit, _EndList):
@@ -438,7 +442,7 @@ class Switch:
         data = packet.data
         if growth(packet, action) > min(packet.room, MAX_FRAME - len(data)):
             run.reasons.add("no-buffer")
-            raise _Stop
+            raise _Dropped
         if isinstance(action, act.Output | act.OutputTrunc):
             self._output(run, packet, action.port, action.max_len, entry, depth)
         elif isinstance(action, act.OutputReg):
@@ -527,7 +531,7 @@ class Switch:
             raise _Stop
         twin = copy.deepcopy(packet)
         twin.room = Packet.room
-        with suppress(_Exit, _EndList):
+        with suppress(_Exit, _EndList, _Dropped):
             self._actions(run, twin, actions, entry, depth + 1)
 
     def _resubmit(
@@ -606,7 +610,7 @@ class Switch:
         bucket.packets += 1
         if isinstance(band, DropBand):
             run.reasons.add("meter")
-            raise _Stop
+            raise _Dropped
         dscp = self._key(packet).get("ip_dscp", 0)
         precedence = dscp >> 1 & 3
         if not dscp & 1 and 1 <= dscp >> 3 <= 4 and precedence:
