@@ -346,6 +346,8 @@ static void send_maps(struct oko_exec *x, const struct oko_op_head *op)
                               .flow_id = x->rule->id,
                               .table = x->table,
                               .in_port = x->pkt->in_port,
+                              .priority = x->rule->priority,
+                              .filter_prog = x->rule->filter_prog,
                               .arg = u16_at(op, 0),
                               .n_match = u16_at(op, 1),
                               .data_len = 2u * u16_at(op, 1)};

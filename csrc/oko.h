@@ -647,6 +647,8 @@ struct oko_flow_mod {
     uint64_t cookie_mask; /* not ADD: only flows with (cookie & mask) == (spec.cookie & mask) */
     uint32_t out_port;    /* DELETE*: only flows that output there; 0xffffffff = any */
     uint32_t out_group;   /* DELETE*: only flows that use this group; 0xffffffff = any */
+    uint32_t new_cookie;  /* MODIFY*: 1 = what is covered gets spec.cookie (OpenFlow 1.0) */
+    uint32_t reserved;
 };
 
 enum oko_object_command { OKO_OBJECT_ADD = 0, OKO_OBJECT_MODIFY = 1, OKO_OBJECT_DELETE = 2 };

@@ -333,6 +333,8 @@ static int modify_one(struct oko_rule *old, void *ctx)
         return OKO_E_NOMEM;
     }
     rule->modified_ns = c->now_ns;
+    if (cover->mod->new_cookie)
+        rule->cookie = spec->cookie;
     struct oko_key mask;
     oko_subtable_mask(old->subtable, &mask);
     if (oko_commit_hide(c, old, OKO_SILENT, c->now_ns)) {

@@ -255,15 +255,16 @@ class Transaction:
     def __init__(self, dp: Datapath) -> None:
         self._txn = binding.Txn(dp._dp)
 
-    def flow(self, change: Flow | FlowMod) -> None:
-        """Adds a flow, or carries out another command of a FlowMod."""
+    def flow(self, change: Flow | FlowMod, record: records.FlowRecord | None = None) -> None:
+        """Adds a flow, or carries out another command of a FlowMod. record: the flow compiled,
+        where that is known already."""
         mod = change if isinstance(change, FlowMod) else FlowMod(change, ADD)
-        if mod.new_cookie:
-            raise OkoError("a flow's cookie cannot be changed")
         self._txn.flow(
-            records.compile_flow(mod.flow),
+            record or records.compile_flow(mod.flow),
             mod.command,
             cookie_mask=mod.cookie_mask,
+            or_add=mod.or_add,
+            new_cookie=mod.new_cookie,
             out_port=mod.out_port,
             out_group=mod.out_group,
         )
@@ -516,6 +517,10 @@ class Datapath:
                 modified=i[7], used=i[8], idle_timeout=i[11], hard_timeout=i[12], flags=i[10],
                 learned=bool(i[16]), ops=ops,
             )  # fmt: skip
+
+    def raw_flows(self) -> Iterator[tuple[tuple[Any, ...], bytes, bytes]]:
+        """As flows(), but as records: struct oko_flow_info's fields, match, instructions."""
+        return self._dp.flows()
 
     def groups(self) -> list[GroupStats]:
         """All groups in rising number."""

@@ -20,6 +20,7 @@ HIGH_MODULES = (
     "replay_report",
     "replaytool",
     "bench",
+    "switch",
     "switchd",
     "agent",
     "ofctl",

@@ -148,7 +148,8 @@ class FlowMod:
     flow.table is TABLE_ALL for all tables (modify and delete). flow.filter_prog 0 means "no
     filter" for ADD and the strict commands and "any" for the others. cookie_mask: with MODIFY and
     DELETE, only flows whose cookie agrees with flow.cookie in these bits. new_cookie: MODIFY also
-    sets the cookie. out_port and out_group restrict DELETE.
+    sets the cookie. out_port and out_group restrict DELETE. or_add: MODIFY adds the flow when it
+    covers none (OpenFlow 1.0, and NXM).
     """
 
     flow: Flow
@@ -157,6 +158,7 @@ class FlowMod:
     new_cookie: bool = False
     out_port: int = PORT_ANY
     out_group: int = PORT_ANY
+    or_add: bool = False
 
 
 # Group types (enum ofp_group_type); names as ovs-ofctl writes them.

@@ -1,0 +1,78 @@
+"""Ports as OpenFlow shows them, and the kinds of ports that a bridge can open.
+
+OpenFlow's configuration bits (OFPPC_*, 1.3.5 section 7.2.1; NO_FLOOD is 1.0's) and the datapath's
+port flags say the same with different numbers; the translation is here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from oko import datapath
+
+LOCAL = 0xFFFFFFFE
+
+# OFPPC_*
+PORT_DOWN, NO_RECV, NO_FLOOD, NO_FWD, NO_PACKET_IN = 1, 4, 16, 32, 64
+CONFIG_BITS = PORT_DOWN | NO_RECV | NO_FLOOD | NO_FWD | NO_PACKET_IN
+# OFPPS_*
+LINK_DOWN, BLOCKED, LIVE = 1, 2, 4
+
+_FLAGS = (
+    (NO_RECV, datapath.NO_RECV),
+    (NO_FLOOD, datapath.NO_FLOOD),
+    (NO_FWD, datapath.NO_FWD),
+    (NO_PACKET_IN, datapath.NO_PACKET_IN),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """struct ofp_port. hw_addr is a 48-bit number; config and state are OFPPC_* and OFPPS_*;
+    speeds in kbit/s, 0 = not known; curr, advertised, supported, peer: OFPPF_*."""
+
+    number: int
+    name: str
+    hw_addr: int
+    kind: str
+    config: int = 0
+    state: int = 0
+    curr: int = 0
+    advertised: int = 0
+    supported: int = 0
+    peer: int = 0
+    curr_speed: int = 0
+    max_speed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PortStats:
+    """struct ofp_port_stats; duration in ns since the port was added."""
+
+    number: int
+    rx_packets: int
+    tx_packets: int
+    rx_bytes: int
+    tx_bytes: int
+    rx_dropped: int
+    tx_dropped: int
+    rx_errors: int
+    tx_errors: int
+    duration: int
+
+
+def flags_of(config: int, state: int) -> int:
+    """The datapath's port flags (enum oko_port_flag) for OFPPC_* and OFPPS_* bits."""
+    flags = sum(flag for bit, flag in _FLAGS if config & bit)
+    if config & PORT_DOWN:
+        flags |= datapath.DOWN | datapath.NO_RECV
+    if state & LINK_DOWN:
+        flags |= datapath.DOWN
+    return flags
+
+
+def made_up_address(*names: str) -> int:
+    """A locally administered MAC address that is the same at every start."""
+    digest = hashlib.sha256("\0".join(names).encode()).digest()
+    return int.from_bytes(b"\x02" + digest[:5], "big")
