@@ -49,6 +49,7 @@ from oko.model.flow import (
     MeterMod,
 )
 from oko.switch import ports as port
+from oko.switch.config import PortConfig
 from oko.switch.events import (
     PORT_ADD,
     PORT_DELETE,
@@ -251,6 +252,12 @@ class Bridge:
         self._ports[number] = added
         self._port_born[number] = time.monotonic_ns()
         self._tell(PortStatus(PORT_ADD, added))
+
+    def open_port(self, config: PortConfig) -> None:
+        """Adds the port that a configuration describes."""
+        if config.kind not in ("null", "mem"):
+            raise OkoError(f"port {config.number}: {config.kind} is not there yet")
+        self.add_port(config.number, config.name, kind=config.kind)
 
     def remove_port(self, number: int) -> None:
         """Removes a port; flows that name it stay, and drop."""

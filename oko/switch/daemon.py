@@ -1,0 +1,270 @@
+"""The daemon's life: bridges from a configuration, signals, sockets, a clean end.
+
+    start -> (SIGHUP: read again, apply the difference)* -> SIGTERM or `exit` -> stop
+
+What the configuration says is compared with what is there, bridge by bridge and port by port, so a
+reload touches only what changed and nothing that is forwarding. A reload that does not parse or
+cannot be carried out is logged and leaves the rest as it was.
+
+Files in the run directory: oko-switchd.pid (locked while the daemon lives, so that two never share
+a directory), <bridge>.mgmt (OpenFlow, for ovs-ofctl), oko-switchd.<pid>.ctl (ovs-appctl).
+
+Thread-safety: one thread, the asyncio loop's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+from oko.datapath import Datapath
+from oko.errors import OkoError
+from oko.switch import config as configuration
+from oko.switch import log
+from oko.switch.bridge import Bridge
+from oko.switch.config import BridgeConfig, Config
+from oko.switch.ports import LOCAL
+
+logger = log.logger("daemon")
+
+
+class BridgeAgent(Protocol):
+    """What speaks OpenFlow for a bridge."""
+
+    async def listen(self, target: str) -> None:
+        """Starts to accept connections at punix:PATH, ptcp:[PORT[:HOST]] or pssl:..."""
+
+    async def unlisten(self, target: str) -> None:
+        """Stops it."""
+
+    def connect(self, target: str) -> None:
+        """Keeps a connection to tcp:HOST:PORT, ssl:... or unix:PATH from now on."""
+
+    async def disconnect(self, target: str) -> None:
+        """Ends that."""
+
+    async def close(self) -> None:
+        """Ends everything."""
+
+
+AgentMaker = Callable[[Bridge, BridgeConfig, Config], BridgeAgent]
+
+
+class Silent:
+    """The agent of a bridge that nobody talks to."""
+
+    async def listen(self, target: str) -> None:
+        """Nothing."""
+
+    async def unlisten(self, target: str) -> None:
+        """Nothing."""
+
+    def connect(self, target: str) -> None:
+        """Nothing."""
+
+    async def disconnect(self, target: str) -> None:
+        """Nothing."""
+
+    async def close(self) -> None:
+        """Nothing."""
+
+
+def silent(bridge: Bridge, own: BridgeConfig, config: Config) -> BridgeAgent:
+    """Makes no agent."""
+    return Silent()
+
+
+class PidFile:
+    """The pid file, locked: a second daemon in the same directory is refused."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            pid = os.read(self._fd, 32).decode(errors="replace").strip()
+            os.close(self._fd)
+            raise OkoError(
+                f"{path}: another oko-switchd runs here (pid {pid or 'unknown'})",
+                "give this one a --run-dir of its own",
+            ) from None
+        os.ftruncate(self._fd, 0)
+        os.write(self._fd, f"{os.getpid()}\n".encode())
+
+    def close(self) -> None:
+        """Removes it."""
+        with suppress(OSError):
+            self.path.unlink()
+        os.close(self._fd)
+
+
+class Running:
+    """A bridge, its configuration and its agent."""
+
+    def __init__(self, bridge: Bridge, config: BridgeConfig, agent: BridgeAgent) -> None:
+        self.bridge = bridge
+        self.config = config
+        self.agent = agent
+
+
+class Daemon:
+    """One process of oko-switchd. arguments: the command line, for SIGHUP."""
+
+    def __init__(
+        self, config: Config, arguments: Sequence[str], make_agent: AgentMaker = silent
+    ) -> None:
+        self.config = config
+        self.running: dict[str, Running] = {}
+        self._arguments = list(arguments)
+        self._make_agent = make_agent
+        self._end = asyncio.Event()
+        self._closers: list[Callable[[], Awaitable[None]]] = []
+
+    def stop(self) -> None:
+        """run() ends soon."""
+        self._end.set()
+
+    async def run(self) -> int:
+        """Starts, serves until it is told to end, and stops; returns the exit status."""
+        loop = asyncio.get_running_loop()
+        self.config.run_dir.mkdir(parents=True, exist_ok=True)
+        pid_file = PidFile(self.config.pid_file or self.config.run_dir / "oko-switchd.pid")
+        try:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, self.stop)
+            loop.add_signal_handler(signal.SIGHUP, self._hang_up)
+            for own in self.config.bridges:
+                await self._start(own)
+            logger.info("ready, pid %d, run directory %s", os.getpid(), self.config.run_dir)
+            await self._end.wait()
+            logger.info("ending")
+            return 0
+        finally:
+            for close in reversed(self._closers):
+                await close()
+            for name in list(self.running):
+                await self._stop(name)
+            pid_file.close()
+
+    # ---------------------------------------------------------------- bridges
+
+    async def _start(self, own: BridgeConfig) -> None:
+        datapath = Datapath(
+            workers=own.workers + 1,  # the last one is the control thread's
+            max_flows=own.max_flows,
+            max_progs=own.max_programs,
+            max_map_bytes=own.max_map_bytes,
+        )
+        bridge = Bridge(
+            own.name,
+            datapath,
+            dpid=own.dpid,
+            fail_mode=own.fail_mode,
+            max_uploads=own.max_uploads,
+        )
+        try:
+            for port in own.ports:
+                self._add_port(bridge, port)
+            if own.flows:
+                self._read_flows(bridge, own.flows)
+            bridge.attach(asyncio.get_running_loop())
+            agent = self._make_agent(bridge, own, self.config)
+            self.running[own.name] = Running(bridge, own, agent)
+            await agent.listen(f"punix:{self.config.run_dir / own.name}.mgmt")
+            for target in own.listeners:
+                await agent.listen(target)
+        except BaseException:
+            self.running.pop(own.name, None)
+            bridge.close()
+            raise
+        for target in own.controllers:
+            agent.connect(target)
+        logger.info(
+            "bridge %s: dpid %016x, %d ports", own.name, bridge.dpid, len(bridge.ports()) - 1
+        )
+
+    async def _stop(self, name: str) -> None:
+        gone = self.running.pop(name)
+        await gone.agent.close()
+        gone.bridge.close()
+        logger.info("bridge %s: gone", name)
+
+    def _add_port(self, bridge: Bridge, port: configuration.PortConfig) -> None:
+        if port.number == LOCAL:
+            bridge.remove_port(LOCAL)
+        bridge.open_port(port)
+        logger.info(
+            "bridge %s: port %d (%s) is %s %s",
+            bridge.name, port.number, port.name, port.kind, port.target,
+        )  # fmt: skip
+
+    def _read_flows(self, bridge: Bridge, path: str) -> None:
+        from oko.text import parse_rules
+
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as exc:
+            raise OkoError(f"{path}: {exc}") from None
+        bridge.apply(list(parse_rules(text, path)))
+
+    # ---------------------------------------------------------------- SIGHUP
+
+    def _hang_up(self) -> None:
+        task = asyncio.get_running_loop().create_task(self.reload())
+        self._reloading = task  # the loop holds tasks weakly
+
+    async def reload(self) -> None:
+        """Reads the configuration again and applies what changed."""
+        try:
+            new = configuration.load(self._arguments)
+        except (OkoError, SystemExit) as exc:
+            logger.error("configuration not read again: %s", exc)
+            return
+        if new.log_level != self.config.log_level or new.log_json != self.config.log_json:
+            log.start(new.log_level, as_json=new.log_json, file=new.log_file)
+        self.config = new
+        wanted = {own.name: own for own in new.bridges}
+        for name in [name for name in self.running if name not in wanted]:
+            await self._stop(name)
+        for name, own in wanted.items():
+            try:
+                if name in self.running:
+                    await self._change(self.running[name], own)
+                else:
+                    await self._start(own)
+            except (OkoError, OSError) as exc:
+                logger.error("bridge %s: %s", name, exc)
+        logger.info("configuration read again")
+
+    async def _change(self, there: Running, own: BridgeConfig) -> None:
+        """Makes a running bridge what its new configuration says."""
+        old, there.config = there.config, own
+        bridge, agent = there.bridge, there.agent
+        fixed = ("dpid", "workers", "protocols", "max_flows", "max_programs", "max_map_bytes")
+        for key in fixed:
+            if getattr(old, key) != getattr(own, key):
+                logger.warning("bridge %s: %s changes at the next start", own.name, key)
+        bridge.fail_mode = own.fail_mode
+        for port in set(old.ports) - set(own.ports):
+            bridge.remove_port(port.number)
+            if port.number == LOCAL:
+                bridge.add_port(LOCAL, bridge.name)
+        for port in sorted(set(own.ports) - set(old.ports), key=lambda p: p.number):
+            self._add_port(bridge, port)
+        for target in set(old.controllers) - set(own.controllers):
+            await agent.disconnect(target)
+        for target in own.controllers:
+            if target not in old.controllers:
+                agent.connect(target)
+        for target in set(old.listeners) - set(own.listeners):
+            await agent.unlisten(target)
+        for target in own.listeners:
+            if target not in old.listeners:
+                await agent.listen(target)

@@ -1,0 +1,44 @@
+"""oko-switchd: the switch as a daemon.
+
+    oko-switchd --bridge br0 --port 1=afpacket:veth0 --port 2=pcap:in.pcap,write=out.pcap \\
+        --controller tcp:127.0.0.1:6653
+
+Runs in the foreground, logs to standard error, ends cleanly on SIGTERM and SIGINT, reads its
+configuration again on SIGHUP. Exit status: 0 ended as asked, 1 something is wrong, 2 wrong usage.
+docs/switchd.md has the whole story.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+
+from oko.errors import OkoError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    from oko.switch import config, log
+    from oko.switch.daemon import Daemon
+
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        settings = config.load(arguments)
+        log.start(settings.log_level, as_json=settings.log_json, file=settings.log_file)
+        return asyncio.run(Daemon(settings, arguments).run())
+    except OkoError as exc:
+        print(f"oko-switchd: {exc}", file=sys.stderr)
+        if exc.hint:
+            print(f"hint: {exc.hint}", file=sys.stderr)
+        return 1
+    except OSError as exc:
+        where = f"{exc.filename}: " if exc.filename else ""
+        print(f"oko-switchd: {where}{exc.strerror or exc}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
