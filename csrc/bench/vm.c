@@ -1,10 +1,11 @@
 /* What a filter costs: native C, interpreter, machine code per packet and in batches, side by side.
  *
- * usage: bench-vm [-r ROUNDS] [-f NAME] [-j] [-c ENGINE] DIRECTORY
+ * usage: bench-vm [-r ROUNDS] [-f NAME] [-j] [-p] [-c ENGINE] DIRECTORY
  *
  *   -r  rounds; each runs every engine once over the packets, interleaved; medians are reported
  *   -f  only this filter
  *   -j  a JSON line per result instead of the table
+ *   -p  peers too, if compiled in: the kernel's BPF and DPDK's (peer.h); tools/compare uses it
  *   -c  one engine, one pass after a warm-up, inside measured_pass(): for callgrind with
  *       --toggle-collect=measured_pass; prints the number of packets
  *
@@ -12,6 +13,7 @@
  * (tools/bench/filters), compiled by the host's compiler with maps inlined: "native" calls one
  * through a pointer per packet as a switch would; "native-batch" has it inlined in the loop.
  * Packets of 64 bytes lie in memory, flows in random order. Times are thread CPU time. */
+#include "bench/peer.h"
 #include "bpf/prog.h"
 #include "qsbr.h"
 
@@ -192,39 +194,42 @@ static void free_traffic(struct traffic *t)
     free(t->meta);
 }
 
-/* Every second flow is in the table with value 1, the others with 0. */
-static void fill_flows(const struct filter *f, struct oko_prog *prog, const struct traffic *t)
-{
-    if (f->fill == no_fill)
-        return;
-    for (uint32_t i = 0; i < t->n; i++) {
-        const uint8_t *p = t->in[i].data;
-        uint8_t key[16] = {0};
-        memcpy(key, p + 26, 12);
-        key[12] = p[23];
-        uint64_t value = p[29] & 1;
-        f->fill(key, &value);
-        if (oko_map_update(oko_prog_map(prog, 0), key, (const uint8_t *)&value, OKO_ANY))
-            die(f->name, "cannot fill the map");
-    }
-}
-
 /* ---------------------------------------------------------------- engines */
 
-enum engine { NATIVE, NATIVE_BATCH, INTERP, JIT, JIT_BATCH, N_ENGINES };
+enum engine { NATIVE, NATIVE_BATCH, INTERP, JIT, JIT_BATCH, N_OWN, MAX_ENGINES = N_OWN + 4 };
 
-static const char *const engine_names[N_ENGINES] = {"native", "native-batch", "interpreter", "jit",
-                                                    "jit-batch"};
+static const char *const own_names[N_OWN] = {"native", "native-batch", "interpreter", "jit",
+                                             "jit-batch"};
+
+static const struct peer *const peers[] = {
+#ifdef HAVE_KERNEL
+    &oko_peer_kernel,
+    &oko_peer_kernel_given_clock,
+#endif
+#ifdef HAVE_DPDK
+    &oko_peer_dpdk,
+    &oko_peer_dpdk_burst,
+#endif
+    NULL,
+};
+
+static const char *name_of(int engine)
+{
+    return engine < N_OWN ? own_names[engine] : peers[engine - N_OWN]->name;
+}
 
 struct bench {
     const struct filter *filter;
     struct oko_prog *prog;
     struct oko_env *env;
     struct traffic traffic;
+    struct peer_traffic peer_traffic;
+    int n_engines;
+    void *peer_runs[MAX_ENGINES - N_OWN]; /* NULL: refused the filter, or has no form of it */
 };
 
 /* All packets once; returns how many matched. */
-static uint64_t pass(const struct bench *b, enum engine engine)
+static uint64_t pass(const struct bench *b, int engine)
 {
     const struct oko_prog_in *in = b->traffic.in;
     uint32_t n = b->traffic.n;
@@ -252,20 +257,22 @@ static uint64_t pass(const struct bench *b, enum engine engine)
             matches += run(in[i].data, in[i].len, in[i].meta, b->env) == 1;
         break;
     }
-    default: {
+    case JIT_BATCH: {
         oko_jit_batch run = b->prog->jit_batch;
         for (uint32_t i = 0; i < n; i += BURST)
             matches += (uint64_t)__builtin_popcountll(run(b->env, in + i, UINT32_MAX));
         break;
     }
+    default:
+        return peers[engine - N_OWN]->pass(b->peer_runs[engine - N_OWN]);
     }
     return matches;
 }
 
-uint64_t measured_pass(const struct bench *b, enum engine engine);
+uint64_t measured_pass(const struct bench *b, int engine);
 
 /* By a name of its own, for callgrind. */
-__attribute__((noinline)) uint64_t measured_pass(const struct bench *b, enum engine engine)
+__attribute__((noinline)) uint64_t measured_pass(const struct bench *b, int engine)
 {
     return pass(b, engine);
 }
@@ -283,42 +290,108 @@ static int ascending(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
+static bool takes_part(const struct bench *b, int engine)
+{
+    return engine < N_OWN || b->peer_runs[engine - N_OWN];
+}
+
+/* Loads the filter into every peer; those that refuse are named with their reason. */
+static void open_peers(struct bench *b, const char *directory, bool json)
+{
+    b->peer_traffic = (struct peer_traffic){b->traffic.in, b->traffic.n, b->traffic.frames,
+                                            (size_t)b->traffic.n * FRAME};
+    for (int i = 0; peers[i]; i++) {
+        char why[512] = "";
+        b->n_engines = N_OWN + i + 1;
+        if (peers[i]->open(directory, b->filter->name, &b->peer_traffic, &b->peer_runs[i], why,
+                           sizeof(why)))
+            continue;
+        b->peer_runs[i] = NULL;
+        if (!why[0])
+            continue;
+        if (json)
+            printf("{\"bench\":\"vm\",\"filter\":\"%s\",\"engine\":\"%s\",\"refused\":\"%s\"}\n",
+                   b->filter->name, peers[i]->name, why);
+        else
+            printf("%-14s %s: %s\n", b->filter->name, peers[i]->name, why);
+    }
+}
+
+static void close_peers(struct bench *b)
+{
+    for (int i = 0; i < b->n_engines - N_OWN; i++)
+        if (b->peer_runs[i])
+            peers[i]->close(b->peer_runs[i]);
+}
+
+/* Every second flow is in the table with value 1, the others with 0. */
+static void fill_flows(const struct bench *b)
+{
+    const struct filter *f = b->filter;
+    if (f->fill == no_fill)
+        return;
+    for (uint32_t i = 0; i < b->traffic.n; i++) {
+        const uint8_t *p = b->traffic.in[i].data;
+        uint8_t key[16] = {0};
+        memcpy(key, p + 26, 12);
+        key[12] = p[23];
+        uint64_t value = p[29] & 1;
+        f->fill(key, &value);
+        if (oko_map_update(oko_prog_map(b->prog, 0), key, (const uint8_t *)&value, OKO_ANY))
+            die(f->name, "cannot fill the map");
+        for (int e = N_OWN; e < b->n_engines; e++)
+            if (takes_part(b, e) && !peers[e - N_OWN]->put(b->peer_runs[e - N_OWN], key, &value))
+                die(peers[e - N_OWN]->name, "cannot fill the map");
+    }
+}
+
+static void report_one(const struct bench *b, int engine, const double *ns, int rounds,
+                       double native, uint64_t matches, bool json)
+{
+    double median = ns[rounds / 2];
+    if (json)
+        printf("{\"bench\":\"vm\",\"filter\":\"%s\",\"engine\":\"%s\",\"ns\":%.2f,"
+               "\"min\":%.2f,\"max\":%.2f,\"native_ratio\":%.3f,\"packets\":%u,\"flows\":%u,"
+               "\"matches\":%llu}\n",
+               b->filter->name, name_of(engine), median, ns[0], ns[rounds - 1], median / native,
+               b->traffic.n, b->filter->n_flows, (unsigned long long)matches);
+    else
+        printf(" %8.2f %5.2fx", median, median / native);
+}
+
 static void report(const struct bench *b, int rounds, bool json)
 {
-    double *ns[N_ENGINES];
-    uint64_t matches[N_ENGINES];
-    for (int e = 0; e < N_ENGINES; e++) {
+    double *ns[MAX_ENGINES] = {NULL};
+    uint64_t matches[MAX_ENGINES] = {0};
+    for (int e = 0; e < b->n_engines; e++) {
         ns[e] = calloc((size_t)rounds, sizeof(double));
         if (!ns[e])
             die("results", "out of memory");
-        matches[e] = pass(b, (enum engine)e);
+        if (takes_part(b, e))
+            matches[e] = pass(b, e);
     }
     for (int r = 0; r < rounds; r++) {
-        for (int k = 0; k < N_ENGINES; k++) {
-            int e = (k + r) % N_ENGINES; /* nobody always runs after the same neighbour */
+        for (int k = 0; k < b->n_engines; k++) {
+            int e = (k + r) % b->n_engines; /* nobody always runs after the same neighbour */
+            if (!takes_part(b, e))
+                continue;
             double start = now();
-            matches[e] = measured_pass(b, (enum engine)e);
+            matches[e] = measured_pass(b, e);
             ns[e][r] = (now() - start) / b->traffic.n;
         }
     }
-    for (int e = 0; e < N_ENGINES; e++)
+    for (int e = 0; e < b->n_engines; e++)
         qsort(ns[e], (size_t)rounds, sizeof(double), ascending);
     if (!json)
         printf("%-14s", b->filter->name);
-    for (int e = 0; e < N_ENGINES; e++) {
-        double median = ns[e][rounds / 2], native = ns[NATIVE][rounds / 2];
-        if (json)
-            printf("{\"bench\":\"vm\",\"filter\":\"%s\",\"engine\":\"%s\",\"ns\":%.2f,"
-                   "\"min\":%.2f,\"max\":%.2f,\"native_ratio\":%.3f,\"packets\":%u,\"flows\":%u,"
-                   "\"matches\":%llu}\n",
-                   b->filter->name, engine_names[e], median, ns[e][0], ns[e][rounds - 1],
-                   median / native, b->traffic.n, b->filter->n_flows,
-                   (unsigned long long)matches[e]);
-        else
-            printf(" %8.2f %5.2fx", median, median / native);
-        if (matches[e] != matches[INTERP])
+    for (int e = 0; e < b->n_engines; e++) {
+        if (takes_part(b, e))
+            report_one(b, e, ns[e], rounds, ns[NATIVE][rounds / 2], matches[e], json);
+        else if (!json)
+            printf(" %15s", "-");
+        if (takes_part(b, e) && matches[e] != matches[INTERP])
             fprintf(stderr, "bench-vm: %s: %s matches %llu packets, the interpreter %llu\n",
-                    b->filter->name, engine_names[e], (unsigned long long)matches[e],
+                    b->filter->name, name_of(e), (unsigned long long)matches[e],
                     (unsigned long long)matches[INTERP]);
         free(ns[e]);
     }
@@ -330,54 +403,59 @@ static void report(const struct bench *b, int rounds, bool json)
 int main(int argc, char **argv)
 {
     int rounds = 31, opt;
-    bool json = false;
+    bool json = false, with_peers = false;
     const char *only = NULL, *count = NULL;
-    while ((opt = getopt(argc, argv, "r:f:jc:")) != -1) {
+    while ((opt = getopt(argc, argv, "r:f:jpc:")) != -1) {
         if (opt == 'r')
             rounds = atoi(optarg);
         else if (opt == 'f')
             only = optarg;
         else if (opt == 'j')
             json = true;
+        else if (opt == 'p')
+            with_peers = true;
         else if (opt == 'c')
             count = optarg;
         else
             return 2;
     }
     if (optind + 1 != argc || rounds < 1)
-        die("usage", "bench-vm [-r ROUNDS] [-f NAME] [-j] [-c ENGINE] DIRECTORY");
+        die("usage", "bench-vm [-r ROUNDS] [-f NAME] [-j] [-p] [-c ENGINE] DIRECTORY");
     struct oko_vm_opts opts = {.n_workers = 1, .secret = 1};
     struct oko_vm *vm;
     if (oko_vm_new(&opts, &vm))
         die("vm", "out of memory");
     if (!json && !count) {
         printf("ns/packet, and as a multiple of native\n%-14s", "filter");
-        for (int e = 0; e < N_ENGINES; e++)
-            printf(" %15s", engine_names[e]);
+        for (int e = 0; e < N_OWN || (with_peers && peers[e - N_OWN]); e++)
+            printf(" %15s", name_of(e));
         printf("     code\n");
     }
     for (int i = 0; i < N_FILTERS; i++) {
-        struct bench b = {.filter = &filters[i]};
+        struct bench b = {.filter = &filters[i], .n_engines = N_OWN};
         if (only && strcmp(only, b.filter->name))
             continue;
         b.prog = load(vm, argv[optind], b.filter->name);
         b.env = oko_vm_env(vm, 0);
         b.env->prog = b.prog;
         make_traffic(&b.traffic, b.filter);
-        fill_flows(b.filter, b.prog, &b.traffic);
+        if (with_peers)
+            open_peers(&b, argv[optind], json);
+        fill_flows(&b);
         oko_qsbr_online(oko_vm_qsbr(vm), 0);
         if (count) {
-            for (int e = 0; e < N_ENGINES; e++) {
-                if (strcmp(count, engine_names[e]))
+            for (int e = 0; e < b.n_engines; e++) {
+                if (strcmp(count, name_of(e)) || !takes_part(&b, e))
                     continue;
-                pass(&b, (enum engine)e);
-                measured_pass(&b, (enum engine)e);
+                pass(&b, e);
+                measured_pass(&b, e);
                 printf("%s %s %u packets\n", b.filter->name, count, b.traffic.n);
             }
         } else {
             report(&b, rounds, json);
         }
         oko_qsbr_offline(oko_vm_qsbr(vm), 0);
+        close_peers(&b);
         free_traffic(&b.traffic);
         oko_prog_unref(b.prog);
     }

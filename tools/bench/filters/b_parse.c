@@ -1,7 +1,7 @@
 /* Ethernet, IPv4 with options, UDP to one port. */
 #include "bench.h"
 
-uint64_t ENTRY(const uint8_t *pkt, uint64_t len)
+ENTRY(const uint8_t *pkt, uint64_t len)
 {
     const struct ip *ip;
     const struct udp *udp = transport(pkt, len, &ip, sizeof(struct udp));

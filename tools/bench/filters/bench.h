@@ -1,14 +1,19 @@
 /* What the benchmark filters share. Each is one C file that clang compiles to BPF, for oko, and gcc
  * to machine code, for comparison: with __bpf__ the helpers are oko's, otherwise the inline
- * functions of native.h, which know every size at compile time. */
+ * functions of native.h, which know every size at compile time. FOR_KERNEL and FOR_DPDK give the
+ * nearest forms that those two accept (kernel.h, dpdk.h). */
 #ifndef OKO_BENCH_H
 #define OKO_BENCH_H
 
-#ifdef __bpf__
+#if defined(__bpf__) && defined(FOR_KERNEL)
+#include "kernel.h"
+#elif defined(__bpf__) && defined(FOR_DPDK)
+#include "dpdk.h"
+#elif defined(__bpf__)
 #include "oko_bpf.h"
 #define MAP(name, type_, key_, value_, entries_, hashes_)                                          \
     struct ubpf_map_def name SEC("maps") = {type_, key_, value_, entries_, hashes_}
-#define ENTRY                   entry
+#define ENTRY                   uint64_t entry
 #define LOOKUP(map, key)        bpf_map_lookup(&map, key)
 #define UPDATE(map, key, value) bpf_map_update(&map, key, value)
 #define ADD(map, item)          bpf_map_add(&map, item)
@@ -63,7 +68,13 @@ transport(const uint8_t *pkt, uint64_t len, const struct ip **ip_out, uint64_t n
     if (len < sizeof(struct eth) + sizeof(struct ip) || eth->type != SWAP16(0x0800))
         return 0;
     const struct ip *ip = (const struct ip *)(pkt + sizeof(struct eth));
+#ifdef FIXED_IHL
+    uint64_t ihl = sizeof(struct ip);
+    if ((ip->version_ihl & 15u) != 5)
+        return 0;
+#else
     uint64_t ihl = (ip->version_ihl & 15u) * 4u;
+#endif
     if (ihl < sizeof(struct ip) || sizeof(struct eth) + ihl + need > len)
         return 0;
     *ip_out = ip;

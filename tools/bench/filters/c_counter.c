@@ -3,7 +3,7 @@
 
 MAP(counters, 1, 4, 8, 256, 0);
 
-uint64_t ENTRY(const uint8_t *pkt, uint64_t len)
+ENTRY(const uint8_t *pkt, uint64_t len)
 {
     const struct ip *ip;
     const struct udp *udp = transport(pkt, len, &ip, sizeof(struct udp));

@@ -10,7 +10,7 @@ MAP(buckets, 4, 4, 16, ENTRIES, 0);
 #define RATE  1000000u /* packets a second */
 #define BURST 1000u
 
-uint64_t ENTRY(const uint8_t *pkt, uint64_t len, const struct oko_meta *meta)
+ENTRY(const uint8_t *pkt, uint64_t len, const struct oko_meta *meta)
 {
     const struct ip *ip;
     const struct udp *udp = transport(pkt, len, &ip, sizeof(struct udp));

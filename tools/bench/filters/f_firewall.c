@@ -8,7 +8,7 @@ struct conn {
 
 MAP(conns, 4, 16, 8, ENTRIES, 0);
 
-uint64_t ENTRY(const uint8_t *pkt, uint64_t len)
+ENTRY(const uint8_t *pkt, uint64_t len)
 {
     const struct ip *ip;
     const struct tcp *tcp = transport(pkt, len, &ip, sizeof(struct tcp));

@@ -8,7 +8,7 @@ struct pair {
     uint32_t src, dst;
 };
 
-uint64_t ENTRY(const uint8_t *pkt, uint64_t len)
+ENTRY(const uint8_t *pkt, uint64_t len)
 {
     const struct ip *ip;
     const struct udp *udp = transport(pkt, len, &ip, sizeof(struct udp));

@@ -22,21 +22,75 @@ struct prog_in {
 
 #define INLINE static inline __attribute__((always_inline))
 
+INLINE void *native_lookup(uint8_t *memory, unsigned type, unsigned key_size, unsigned value_size,
+                           unsigned entries, unsigned hashes, const void *key);
+INLINE int native_update(uint8_t *memory, unsigned type, unsigned key_size, unsigned value_size,
+                         unsigned entries, unsigned hashes, const void *key, const void *value);
+INLINE int native_add(uint8_t *memory, unsigned type, unsigned key_size, unsigned value_size,
+                      unsigned entries, unsigned hashes, const void *item);
+
 /* type: oko's numbers. */
-#define MAP(name, type_, key_, value_, entries_, hashes_)                                          \
+#define SIZES(name, type_, key_, value_, entries_, hashes_)                                        \
     enum {                                                                                         \
         name##_type = type_,                                                                       \
         name##_key = key_,                                                                         \
         name##_value = value_,                                                                     \
         name##_entries = entries_,                                                                 \
         name##_hashes = hashes_                                                                    \
-    };                                                                                             \
+    }
+#ifdef DPDK_MAPS
+/* The functions that DPDK's programs call, made known to csrc/bench/peer_dpdk.c at start. */
+struct dpdk_map {
+    const char *filter, *name;
+    uint64_t key, value;
+    uint64_t (*lookup)(uint64_t, uint64_t, uint64_t, uint64_t, uint64_t);
+    uint64_t (*update)(uint64_t, uint64_t, uint64_t, uint64_t, uint64_t);
+    uint64_t (*add)(uint64_t, uint64_t, uint64_t, uint64_t, uint64_t);
+};
+void oko_peer_dpdk_map(const struct dpdk_map *map);
+#define TEXT2(name) #name
+#define TEXT(name)  TEXT2(name)
+#define MAP(name, type_, key_, value_, entries_, hashes_)                                          \
+    SIZES(name, type_, key_, value_, entries_, hashes_);                                           \
+    static uint8_t *name##_memory;                                                                 \
+    static uint64_t name##_f_lookup(uint64_t map, uint64_t key, uint64_t c, uint64_t d,            \
+                                    uint64_t e)                                                    \
+    {                                                                                              \
+        (void)c, (void)d, (void)e;                                                                 \
+        return (uint64_t)native_lookup((uint8_t *)map, type_, key_, value_, entries_, hashes_,     \
+                                       (const void *)key);                                         \
+    }                                                                                              \
+    static uint64_t name##_f_update(uint64_t map, uint64_t key, uint64_t value, uint64_t d,        \
+                                    uint64_t e)                                                    \
+    {                                                                                              \
+        (void)d, (void)e;                                                                          \
+        return (uint64_t)native_update((uint8_t *)map, type_, key_, value_, entries_, hashes_,     \
+                                       (const void *)key, (const void *)value);                    \
+    }                                                                                              \
+    static uint64_t name##_f_add(uint64_t map, uint64_t item, uint64_t c, uint64_t d, uint64_t e)  \
+    {                                                                                              \
+        (void)c, (void)d, (void)e;                                                                 \
+        return (uint64_t)native_add((uint8_t *)map, type_, key_, value_, entries_, hashes_,        \
+                                    (const void *)item);                                           \
+    }                                                                                              \
+    static __attribute__((constructor)) void name##_announce(void)                                 \
+    {                                                                                              \
+        static const struct dpdk_map map = {                                                       \
+            TEXT(NAME), #name,           key_,           (value_) ? (value_) : 4,                  \
+            name##_f_lookup, name##_f_update, name##_f_add};                                       \
+        oko_peer_dpdk_map(&map);                                                                   \
+    }                                                                                              \
+    struct dpdk_map
+#else
+#define MAP(name, type_, key_, value_, entries_, hashes_)                                          \
+    SIZES(name, type_, key_, value_, entries_, hashes_);                                           \
     static uint8_t *name##_memory;                                                                 \
     static __attribute__((constructor)) void name##_make(void)                                     \
     {                                                                                              \
         name##_memory = mmap(NULL, 1 << 26, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,   \
                              -1, 0);                                                               \
     }
+#endif
 #define ARGS(map)               map##_memory, map##_type, map##_key, map##_value, map##_entries, map##_hashes
 #define LOOKUP(map, key)        native_lookup(ARGS(map), key)
 #define UPDATE(map, key, value) native_update(ARGS(map), key, value)
@@ -158,7 +212,13 @@ INLINE int native_add(uint8_t *memory, unsigned type, unsigned key_size, unsigne
  * into the loop, and filling of its first map. */
 #define JOIN2(a, b) a##b
 #define JOIN(a, b)  JOIN2(a, b)
-#define ENTRY       JOIN(filter_, NAME)
+#ifdef DPDK_MAPS
+/* Only the maps, as functions for DPDK's programs; see csrc/bench/peer_dpdk.c. */
+#define ENTRY static __attribute__((unused)) uint64_t JOIN(filter_, NAME)
+#define FILLER(map)
+#define BATCH(...)
+#else
+#define ENTRY uint64_t JOIN(filter_, NAME)
 #define FILLER(map)                                                                                \
     void JOIN(fill_, NAME)(const void *key, const void *value);                                    \
     void JOIN(fill_, NAME)(const void *key, const void *value)                                     \
@@ -172,9 +232,10 @@ INLINE int native_add(uint8_t *memory, unsigned type, unsigned key_size, unsigne
         uint64_t matched = 0;                                                                      \
         for (; todo; todo &= todo - 1) {                                                           \
             const struct prog_in *p = &in[__builtin_ctzll(todo)];                                  \
-            matched |= (uint64_t)(ENTRY(__VA_ARGS__) == 1) << __builtin_ctzll(todo);               \
+            matched |= (uint64_t)(JOIN(filter_, NAME)(__VA_ARGS__) == 1) << __builtin_ctzll(todo);               \
         }                                                                                          \
         return matched;                                                                            \
     }
+#endif
 
 #endif
