@@ -10,12 +10,13 @@
                           replaced in every section; a column `result` is that section.
                           "_" in a cell stands for a space.
 
-Lines that begin with # are comments.
+Lines that begin with # are comments. verifier_files.py reads other sections with the same syntax.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,37 +39,43 @@ class Case:
 
 def read_cases(path: Path) -> list[Case]:
     """All cases of a file."""
-    found = []
-    for block in re.split(r"^-- case ", path.read_text(), flags=re.M)[1:]:
+    return [_case(name, texts) for name, texts in read_sections(path, SECTIONS)]
+
+
+def read_sections(path: Path, known: Collection[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    """(name, text by section) of each case of a file, tables expanded."""
+    blocks = re.split(r"^-- case ", path.read_text(), flags=re.M)[1:]
+    assert blocks, f"{path.name} has no cases"
+    for block in blocks:
         name, _, body = block.partition("\n")
         sections: dict[str, list[str]] = {}
         lines: list[str] = []
         for line in body.splitlines():
             if line.startswith("-- "):
                 title = line[3:].strip()
-                assert title in SECTIONS, f"{path.name}: unknown section {title!r}"
+                assert title in known, f"{path.name}: unknown section {title!r}"
                 lines = sections.setdefault(title, [])
             elif not line.startswith("#"):
                 lines.append(line)
-        found += list(_expand(f"{path.stem}: {name}", sections))
-    assert found, f"{path.name} has no cases"
-    return found
+        yield from _expand(f"{path.stem}: {name}", sections, known)
 
 
-def _expand(name: str, sections: dict[str, list[str]]):
+def _expand(
+    name: str, sections: dict[str, list[str]], known: Collection[str]
+) -> Iterator[tuple[str, dict[str, str]]]:
     table = [line.split() for line in sections.pop("table", []) if line.strip()]
     texts = {title: "\n".join(lines) for title, lines in sections.items()}
     if not table:
-        yield _case(name, texts)
+        yield name, texts
         return
     header = table[0]
     for number, row in enumerate(table[1:], 1):
         assert len(row) == len(header), f"{name}: row {number} has {len(row)} cells"
         cells = dict(zip(header, (cell.replace("_", " ") for cell in row), strict=True))
         filled = {title: _fill(text, cells) for title, text in texts.items()}
-        for title in SECTIONS & set(cells):
+        for title in set(known) & set(cells):
             filled[title] = cells[title]
-        yield _case(f"{name} [{number}: {' '.join(row)}]", filled)
+        yield f"{name} [{number}: {' '.join(row)}]", filled
 
 
 def _fill(text: str, cells: dict[str, str]) -> str:

@@ -70,12 +70,13 @@ static int refuse_packet(struct oko_walk *w, const struct access *a)
         return oko_refuse(w, "show that the offset is not negative before using it",
                           "%s may begin before the packet, at offset %" PRId64, a->what,
                           shown(a->lo));
-    if (len->hi < OKO_MAX_PKT && a->lo + (oko_wide)a->width > len->hi)
+    if (len->hi < OKO_MAX_PKT && (len->lo == 0 || a->lo + (oko_wide)a->width > len->hi))
         return oko_refuse(w,
                           "the test of the length is the wrong way round: leave when the packet "
-                          "is too short",
-                          "%s needs %" PRId64 " bytes of packet, but here it has at most %" PRId64,
-                          a->what, shown(a->lo + (oko_wide)a->width), len->hi);
+                          "is too short, if (offset + size > len) return 0;",
+                          "%s needs %" PRId64 " bytes of packet, but here it has %" PRId64
+                          " to %" PRId64,
+                          a->what, shown(a->lo + (oko_wide)a->width), len->lo, len->hi);
     if (a->lo == a->hi)
         return oko_refuse(w, hint,
                           "%s needs %" PRId64 " bytes of packet, but only %" PRId64
