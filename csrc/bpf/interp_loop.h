@@ -25,7 +25,7 @@ static uint64_t LOOP_NAME(struct oko_prog *prog, struct oko_env *env, const stru
     uint64_t r[OKO_N_REGS] = {0, (uint64_t)in->data, in->len, (uint64_t)in->meta};
     r[10] = (uint64_t)(stack[0] + OKO_STACK_SIZE);
     if ((prog->flags & OKO_LOAD_CONFORMANCE) != 0)
-        memset(stack, 0, sizeof(stack)); /* an unverified program may read what it did not write */
+        memset(stack[0], 0, OKO_STACK_SIZE); /* it may read what it did not write */
     env->prog = prog;
     env->meta = in->meta;
     env->pkt = in->data;
@@ -293,6 +293,8 @@ do_CALL_LOCAL:
     memcpy(&frames[depth].regs[6], &r[6], 4 * sizeof(r[6]));
 #endif
     depth++;
+    if ((prog->flags & OKO_LOAD_CONFORMANCE) != 0)
+        memset(stack[depth], 0, OKO_STACK_SIZE);
     r[10] = (uint64_t)(stack[depth] + OKO_STACK_SIZE);
     op = ops + op->target;
     DISPATCH();

@@ -159,6 +159,7 @@ struct gen {
     unsigned fp;        /* 10, or a copy of it */
     bool abs;           /* may use legacy packet loads */
     bool subs;          /* may call */
+    bool shares;        /* sub-functions may go on in the middle of later ones */
     uint32_t calls[64]; /* call sites to patch */
     uint32_t n_calls;
 };
@@ -591,18 +592,17 @@ static inline void gen_program(struct gen *g, uint64_t seed, uint32_t size, bool
     EXIT(&g->c);
 
     uint32_t n_main_calls = g->n_calls;
-    uint32_t starts[GEN_MAX_FUNCS];
+    uint32_t starts[GEN_MAX_FUNCS], bodies[GEN_MAX_FUNCS], leaves[GEN_MAX_FUNCS];
     uint32_t n_subs = n_main_calls ? 1 + rng_below(&g->r, GEN_MAX_FUNCS) : 0;
     /* Later ones first in the call graph: function f may call those after it. */
-    uint32_t first_call = 0;
     for (uint32_t f = 0; f < n_subs; f++) {
         starts[f] = g->c.n;
-        uint32_t from = g->n_calls;
         g->free_regs = 0x3ff;
         g->subs = f + 1 < n_subs;
         g->fp = 10;
         g->mem = 10; /* no memory but the stack */
         gen_fill(g, true);
+        bodies[f] = g->c.n;
         /* gen_memory takes the memory pointer for MEM_SIZE bytes: restrict to the stack */
         for (uint32_t i = 0; i < size / 2; i++)
             if (rng_below(&g->r, 8) == 0 && g->subs && g->n_calls < 64) {
@@ -612,11 +612,20 @@ static inline void gen_program(struct gen *g, uint64_t seed, uint32_t size, bool
             } else {
                 gen_alu(g);
             }
+        leaves[f] = g->c.n;
+        if (g->shares && f + 1 < n_subs && rng_below(&g->r, 4))
+            put(&g->c, rng_below(&g->r, 2) ? BPF_JMP | BPF_JA : gen_jump(g, false), 0, 0, 0, 0);
         put_mix(&g->c, 0, 0x3ff);
         EXIT(&g->c);
-        (void)from;
     }
-    for (uint32_t i = first_call; i < g->n_calls; i++) {
+    for (uint32_t f = 0; g->shares && f + 1 < n_subs; f++) { /* all registers have values there */
+        uint32_t into = f + 1 + rng_below(&g->r, n_subs - f - 1), at = leaves[f];
+        if ((g->c.insn[at].code & 7) != BPF_JMP && (g->c.insn[at].code & 7) != BPF_JMP32)
+            continue;
+        uint32_t to = bodies[into] + rng_below(&g->r, leaves[into] - bodies[into] + 1);
+        g->c.insn[at].off = (int16_t)(to - at - 1);
+    }
+    for (uint32_t i = 0; i < g->n_calls; i++) {
         uint32_t at = g->calls[i], lowest = 0;
         while (lowest < n_subs && starts[lowest] <= at)
             lowest++;

@@ -376,6 +376,7 @@ static void test_random(uint64_t first, uint64_t seeds)
         guarded_new(&bufs[i]);
     for (uint64_t seed = first; seed < first + seeds; seed++) {
         uint32_t size = 1 + (uint32_t)(seed % 40);
+        g.shares = seed % 4 == 0;
         gen_program(&g, seed, size, seed % 3 == 0);
         struct oko_prog *prog = load(&g.c);
         for (uint64_t k = 0; k < 3; k++)

@@ -499,12 +499,14 @@ static void emit_batch(struct jit *j)
 static int survey(struct jit *j)
 {
     uint64_t total = 0;
+    if (j->n_funcs > 1 && (j->prog->flags & OKO_LOAD_CONFORMANCE))
+        jit_find_sharing(j);
     for (uint32_t f = 0; f < j->n_funcs; f++) {
         struct jit_func *func = &j->funcs[f];
         jit_analyse(j, func);
-        if (!(jit_skip & JIT_SKIP_FLOW))
+        if (!(jit_skip & JIT_SKIP_FLOW) && !func->shares)
             jit_flow(j, func);
-        if (!(jit_skip & JIT_SKIP_PEEP))
+        if (!(jit_skip & JIT_SKIP_PEEP) && !func->shares)
             jit_peep(j, func);
         jit_analyse(j, func);
         j->func = func;

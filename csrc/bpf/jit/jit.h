@@ -157,6 +157,7 @@ struct jit_func {
     uint16_t live_in;
     bool calls;     /* needs an aligned stack: calls something on its main path */
     bool clobbers;  /* ... or at least destroys what a call would */
+    bool shares;    /* instructions with another function: they are not rewritten */
     uint32_t stack; /* bytes below the frame pointer that it may touch */
     uint32_t temp;  /* bytes for keys and values of calls */
 };
@@ -192,15 +193,15 @@ struct jit {
     uint32_t *work; /* n slots for searches */
     uint32_t *seen; /* n marks: == stamp, reached from the function at hand */
     uint32_t stamp;
-    uint32_t *func_at;  /* of each pc: 1 + index of the function that starts there, or 0 */
-    uint16_t used;      /* registers used by any function */
-    bool has_local;     /* has local calls */
-    bool counts_depth;  /* local calls may recurse, or nest deeper than OKO_MAX_FRAMES */
-    bool has_calls;     /* destroys the registers that a call may destroy */
-    bool stack_escapes; /* the function at hand keeps addresses of its stack */
-    bool has_fuel;      /* counts back edges */
-    bool uses_env;      /* PIN_ENV */
-    bool uses_meta;     /* PIN_META, in the entry */
+    uint32_t *func_at;            /* of each pc: 1 + index of the function called there, or 0 */
+    uint16_t used;                /* registers used by any function */
+    bool has_local;               /* has local calls */
+    bool counts_depth;            /* local calls may recurse, or nest deeper than OKO_MAX_FRAMES */
+    bool has_calls;               /* destroys the registers that a call may destroy */
+    bool stack_escapes;           /* the function at hand keeps addresses of its stack */
+    bool has_fuel;                /* counts back edges */
+    bool uses_env;                /* PIN_ENV */
+    bool uses_meta;               /* PIN_META, in the entry */
     bool stores_meta, stores_pkt; /* env->meta; env->pkt and env->len */
     bool aborts_in_sub;           /* a function other than the entry may end the run */
 
@@ -228,6 +229,7 @@ int jit_lower(struct jit *j);
 /* Fills order, the live sets and *func (used, live_in, calls, stack). */
 void jit_analyse(struct jit *j, struct jit_func *func);
 void jit_find_live(struct jit *j);
+void jit_find_sharing(struct jit *j);                      /* before any operation is rewritten */
 uint16_t jit_live_after(const struct jit *j, uint32_t pc); /* from the sets of those that follow */
 uint16_t jit_live_before(const struct jit *j, uint32_t pc);
 bool jit_is_pure(const struct jit_op *op); /* does nothing but write dst */

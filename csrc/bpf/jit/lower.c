@@ -206,8 +206,6 @@ struct jit_func *jit_func_at(struct jit *j, uint32_t start)
 
 static int add_func(struct jit *j, uint32_t start)
 {
-    if (jit_func_at(j, start))
-        return 0;
     if (j->n_funcs == j->funcs_room) {
         uint32_t room = j->funcs_room ? 2 * j->funcs_room : 8;
         struct jit_func *funcs = realloc(j->funcs, room * sizeof(*funcs));
@@ -217,8 +215,17 @@ static int add_func(struct jit *j, uint32_t start)
         j->funcs_room = room;
     }
     j->funcs[j->n_funcs++] = (struct jit_func){.start = start, .label = x64_label(&j->a)};
-    j->func_at[start] = j->n_funcs;
     return 0;
+}
+
+/* The entry is no function to be called: a call of its first instruction gets another one. */
+static int add_callee(struct jit *j, uint32_t start)
+{
+    if (jit_func_at(j, start))
+        return 0;
+    int err = add_func(j, start);
+    j->func_at[start] = j->n_funcs;
+    return err;
 }
 
 int jit_lower(struct jit *j)
@@ -239,7 +246,7 @@ int jit_lower(struct jit *j)
         j->ops[pc] = lower(j, pc);
         if (sketches && j->ops[pc].op == JIT_HELPER && j->ops[pc].imm == OKO_HELPER_MAP_LOOKUP)
             j->ops[pc].off = ++n_lookups;
-        if (j->ops[pc].op == JIT_LOCAL && add_func(j, j->ops[pc].target))
+        if (j->ops[pc].op == JIT_LOCAL && add_callee(j, j->ops[pc].target))
             return OKO_E_NOMEM;
         if (insns[pc].code == (BPF_LD | BPF_IMM | BPF_DW)) {
             pc++;
@@ -329,6 +336,25 @@ static void reach(struct jit *j, const struct jit_func *func)
     for (uint32_t pc = low; pc <= high; pc++)
         if (j->seen[pc] == stamp)
             j->order[j->n_order++] = pc;
+}
+
+/* Functions of unverified programs may run into each other's instructions. What is known about an
+ * operation in one of them need not hold in the other. */
+void jit_find_sharing(struct jit *j)
+{
+    uint32_t *owner = j->label;
+    for (uint32_t pc = 0; pc < j->n; pc++)
+        owner[pc] = (uint32_t)JIT_UNLABELLED;
+    for (uint32_t f = 0; f < j->n_funcs; f++) {
+        reach(j, &j->funcs[f]);
+        for (uint32_t k = 0; k < j->n_order; k++) {
+            uint32_t *first = &owner[j->order[k]];
+            if (*first == (uint32_t)JIT_UNLABELLED)
+                *first = f;
+            else
+                j->funcs[f].shares = j->funcs[*first].shares = true;
+        }
+    }
 }
 
 uint16_t jit_live_before(const struct jit *j, uint32_t pc)
