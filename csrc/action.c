@@ -236,6 +236,45 @@ static void resubmit(struct oko_exec *x, uint32_t in_port, uint32_t table)
     x->table = table_before;
 }
 
+/* Output to TABLE in a packet-out: the packet as it is now takes a pass of its own, as if it had
+ * just come in; the list then goes on with the packet as it was. */
+static void start_pass(struct oko_exec *x)
+{
+    struct oko_worker *w = x->worker;
+    struct aside aside;
+    uint8_t table = x->table;
+    put_aside(x, &aside);
+    oko_filter_end(w); /* what programs said before is about another pass */
+    w->burst++;
+    x->pkt->pass_data = x->pkt->data;
+    x->pkt->pass_len = x->pkt->meta.wire_len = x->pkt->len;
+    oko_show_to_programs(w, x->index);
+    oko_action_set_clear(&w->set);
+    x->packet_out = false;
+    struct oko_cands cands;
+    x->table = 0;
+    oko_lookup(w, 0, x->key, &cands);
+    const struct oko_rule *rule = oko_decide(w, x->index, 0, x->key, &cands);
+    if (rule) {
+        oko_execute(x, rule);
+        if (!x->stop)
+            oko_execute_set(x);
+    } else {
+        oko_drop_note(x, OKO_DROP_MISS);
+    }
+    x->packet_out = true;
+    x->rule = NULL;
+    x->table = table;
+    go_back(x, &aside);
+    x->exit = false;
+    x->stop = x->over;
+}
+
+void oko_execute_actions(struct oko_exec *x, const uint8_t *ops, uint32_t len)
+{
+    execute_list(x, ops, len);
+}
+
 /* ---------------------------------------------------------------- single actions */
 
 /* Port numbers from registers may be OpenFlow 1.0's 16 bits wide. */
@@ -248,7 +287,9 @@ static uint32_t wide_port(uint64_t port)
 
 static void output(struct oko_exec *x, uint32_t port, uint32_t max_len)
 {
-    if (port == OKO_PORT_TABLE)
+    if (port == OKO_PORT_TABLE && x->packet_out)
+        start_pass(x);
+    else if (port == OKO_PORT_TABLE)
         resubmit(x, OKO_PORT_IN_PORT, 0);
     else
         oko_output(x, port, max_len);
@@ -333,6 +374,8 @@ static bool meter(struct oko_exec *x, uint32_t id)
 /* An event at most once per interval of the datapath clock and flow. */
 static void send_maps(struct oko_exec *x, const struct oko_op_head *op)
 {
+    if (!x->rule)
+        return; /* in a packet-out: refused before it comes here */
     uint64_t now = x->pkt->meta.rx_ns, *due = &x->rule->stats->maps_ns;
     uint64_t at = OKO_LOAD(due);
     uint64_t next = now + (uint64_t)op->arg * 1000000u;

@@ -888,6 +888,13 @@ struct oko_frame {
 /* Handles frames in order on the calling thread as the given worker, which no other thread may be
  * running meanwhile. */
 int oko_dp_process(struct oko_dp *dp, uint32_t worker, const struct oko_frame *frames, uint32_t n);
+/* Carries out a list of actions (ops: items as in a flow's APPLY) on a frame, at once, as the given
+ * worker: when this returns, what leaves has left. Output to TABLE starts a pass of its own.
+ * frame->in_port may be any number, CONTROLLER (0xfffffffd) too. OKO_E_INVAL: the list is
+ * malformed, or has send_maps, which belongs to flows; OKO_E_NOTFOUND: a group that does not exist.
+ */
+int oko_dp_packet_out(struct oko_dp *dp, uint32_t worker, const struct oko_frame *frame,
+                      const uint8_t *ops, uint32_t ops_len, struct oko_error *error);
 /* Advances a worker's clock without packets, as oko_worker_tick(). */
 int oko_dp_tick(struct oko_dp *dp, uint32_t worker, uint64_t ns);
 

@@ -173,6 +173,8 @@ void oko_packet_in(struct oko_exec *x, uint32_t max_len, uint16_t reason, uint32
         event.flow_id = x->rule->id;
         event.priority = x->rule->priority;
     }
+    if (x->packet_out)
+        event.cookie = UINT64_MAX; /* OpenFlow 1.3, 7.4.1: no flow */
     uint64_t u64;
     memcpy(&u64, x->key->metadata, 8);
     event.metadata = __builtin_bswap64(u64);

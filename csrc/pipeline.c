@@ -82,7 +82,7 @@ static void drop(struct oko_worker *w, uint32_t reason)
     OKO_TRACE(w, OKO_TRACE_DROP, 0, 0, NULL, reason, 0);
 }
 
-static void finish(struct oko_exec *x)
+void oko_finish(struct oko_exec *x)
 {
     if (x->n_out == 0 || x->drop == OKO_DROP_LIMIT)
         drop(x->worker, x->drop ? x->drop : OKO_DROP_ACTION);
@@ -99,7 +99,7 @@ static void execute(struct oko_worker *w, uint32_t index, const struct oko_rule 
     if (!x.stop)
         oko_execute_set(&x);
     oko_pkt_release(x.pkt, w->pool);
-    finish(&x);
+    oko_finish(&x);
 }
 
 /* The rule for a packet in table 0. */

@@ -110,6 +110,7 @@ struct oko_exec {
     bool over;                   /* nor to the packet that it is a copy of: a limit */
     bool exit;                   /* no more actions; the action set is still executed */
     bool refresh;                /* changed a table in mid-packet: look at the new view next */
+    bool packet_out;             /* executing a packet-out's own list */
 };
 
 /* pipeline.c */
@@ -171,6 +172,14 @@ void oko_worker_look(struct oko_worker *w);
 /* action.c: executes a rule's instructions, gotos included; later the action set. */
 void oko_execute(struct oko_exec *x, const struct oko_rule *rule);
 void oko_execute_set(struct oko_exec *x);
+/* A packet-out's list (checked); output to TABLE starts a pass. */
+void oko_execute_actions(struct oko_exec *x, const uint8_t *ops, uint32_t len);
+
+/* worker.c: what programs get of packet i, whenever they run in this pass; the end of a burst. */
+void oko_show_to_programs(struct oko_worker *w, uint32_t i);
+void oko_burst_end(struct oko_worker *w);
+/* pipeline.c: a packet that nobody got is a drop. */
+void oko_finish(struct oko_exec *x);
 
 /* output.c. max_len: bytes of a packet-in; other ports: cut to it, 0 = whole. */
 void oko_output(struct oko_exec *x, uint32_t port, uint32_t max_len);

@@ -125,7 +125,7 @@ static void begin(struct oko_worker *w, struct oko_pkt *pkts, uint32_t n)
 }
 
 /* What programs get of a packet, whenever they run in this pass. */
-static void show_to_programs(struct oko_worker *w, uint32_t i)
+void oko_show_to_programs(struct oko_worker *w, uint32_t i)
 {
     struct oko_pkt *pkt = &w->pkts[i];
     pkt->meta.len = pkt->len;
@@ -142,7 +142,7 @@ static void parse(struct oko_worker *w)
         uint32_t i = (uint32_t)__builtin_ctz(rest);
         oko_parse(&w->pkts[i], layers, &w->keys[i]);
         if (programs)
-            show_to_programs(w, i);
+            oko_show_to_programs(w, i);
     }
 }
 
@@ -157,7 +157,7 @@ static uint32_t first_of(uint32_t todo, uint32_t n)
     return first;
 }
 
-static void end(struct oko_worker *w)
+void oko_burst_end(struct oko_worker *w)
 {
     oko_flush_runs(w);
     oko_flush_out(w);
@@ -187,7 +187,7 @@ static void burst(struct oko_worker *w, struct oko_pkt *pkts, uint32_t n)
         }
         oko_count(&w->stats.relookups, (uint32_t)__builtin_popcount(left));
     }
-    end(w);
+    oko_burst_end(w);
 }
 
 void oko_worker_burst(struct oko_worker *w, struct oko_pkt *pkts, uint32_t n)

@@ -380,6 +380,24 @@ class Dp(Handle):
         with self._running[worker]:
             check(lib.oko_dp_process(self._ptr, worker, records, len(frames)), what="process")
 
+    def packet_out(self, worker: int, frame: tuple[int, int, bytes, int, int], ops: bytes) -> None:
+        """Carries out actions on one (in_port, ns, data, wire_len, seq)."""
+        if not 0 <= worker < self.n_workers:
+            raise CoreError(f"there is no worker {worker}", lib.OKO_E_INVAL)
+        in_port, ns, data, wire_len, seq = frame
+        buffer = ffi.from_buffer("uint8_t[]", data)
+        record = ffi.new("struct oko_frame *")
+        record.data, record.len, record.wire_len = buffer, len(data), wire_len
+        record.in_port, record.ns, record.seq = in_port, ns, seq
+        items = ffi.new("uint64_t[]", max(1, len(ops) // 8))  # aligned
+        ffi.memmove(items, ops, len(ops))
+        error = ffi.new("struct oko_error *")
+        with self._running[worker]:
+            code = lib.oko_dp_packet_out(
+                self._ptr, worker, record, ffi.cast("uint8_t *", items), len(ops), error
+            )
+        check(code, error)
+
     def tick(self, worker: int, ns: int) -> None:
         if not 0 <= worker < self.n_workers:
             raise CoreError(f"there is no worker {worker}", lib.OKO_E_INVAL)

@@ -31,6 +31,7 @@ from .bpf.spec import ProgramSpec
 from .errors import OkoError
 from .filters import Maps, read_program
 from .model import compile as records
+from .model.actions import Action
 from .model.flow import (
     ADD,
     Flow,
@@ -496,6 +497,15 @@ class Datapath:
                 else (f.in_port, f.ns, f.data, f.wire_len, f.seq)
                 for i, f in enumerate(frames)
             ],
+        )
+
+    def packet_out(self, frame: Frame, actions: Sequence[Action], *, worker: int = 0) -> None:
+        """Carries out actions on a frame, at once, as the given worker; output to TABLE sends it
+        through the tables. frame.in_port may be any number."""
+        self._dp.packet_out(
+            worker,
+            (frame.in_port, frame.ns, frame.data, frame.wire_len, frame.seq),
+            records.compile_actions(actions),
         )
 
     def trace(self, seq: int) -> None:

@@ -27,7 +27,7 @@ from functools import partial
 from typing import TypeAlias
 
 from oko import datapath as dataplane
-from oko.datapath import Datapath, MacEntry, ProgramStats, TableInfo
+from oko.datapath import Datapath, Frame, MacEntry, ProgramStats, TableInfo
 from oko.errors import CoreError, OkoError
 from oko.filters import Map, Maps
 from oko.model import actions as act
@@ -61,7 +61,7 @@ from oko.switch.events import (
     PortStatus,
     SendMaps,
 )
-from oko.switch.names import error_name
+from oko.switch.names import action_error_name, error_name
 from oko.switch.ports import Port, PortStats
 
 __all__ = [
@@ -222,6 +222,7 @@ class Bridge:
         self._pending: set[int] = set()
         self._detach: Callable[[], None] = _nothing
         self.events_seen = 0
+        self.live = False  # attached: the clock is the machine's
         self.add_port(port.LOCAL, name)
         self.dpid = self._ports[port.LOCAL].hw_addr if dpid is None else dpid
 
@@ -403,8 +404,16 @@ class Bridge:
                 self._importance.pop(change.flow.identity, None)
 
     def packet_out(self, data: bytes, in_port: int, actions: tuple[Action, ...]) -> None:
-        """Carries out an action list on a frame, as if it had come in through in_port."""
-        raise BridgeError("there is no packet-out yet", "OFPBRC_BAD_TYPE")
+        """Carries out an action list on a frame, as if it had come in through in_port. What leaves
+        has left when this returns. BridgeError has the name."""
+        frame = Frame(data, in_port, time.monotonic_ns() if self.live else 0)
+        try:
+            self.datapath.packet_out(frame, actions, worker=self.datapath.workers - 1)
+        except CoreError as exc:
+            raise BridgeError(str(exc), action_error_name(exc), hint=exc.hint) from None
+        except ValueError as exc:
+            raise BridgeError(str(exc), "OFPBAC_BAD_ARGUMENT") from None
+        self.poll()
 
     # ---------------------------------------------------------------- what is there
 
@@ -637,6 +646,7 @@ class Bridge:
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """Lets the loop call poll() when events wait, and keeps the clock going."""
         fd = self.datapath.event_fd()
+        self.live = True
         loop.add_reader(fd, self._readable, fd)
         timer: list[asyncio.TimerHandle] = []
 

@@ -35,6 +35,13 @@ def _by_reason(table: tuple[tuple[str, str], ...], reason: str, otherwise: str) 
     return next((name for start, name in table if reason.startswith(start)), otherwise)
 
 
+def action_error_name(error: CoreError) -> str:
+    """The name for an action list of a packet-out that was refused."""
+    if error.code == NOT_FOUND:
+        return "OFPBAC_BAD_OUT_GROUP"
+    return _by_reason(_FLOW_INVALID, str(error), "OFPBAC_BAD_ARGUMENT")
+
+
 def error_name(change: Change, error: CoreError) -> str:
     """The name of the error that answers a change that the datapath refused."""
     reason, code = str(error), error.code
