@@ -40,7 +40,6 @@ KNOWN_FAILURES = {
     "test_verify_bounds_loops": "payload_match is its filter",
     "accepted[p0f-clang-22-Os-v4": "the verifier does not yet accept this code of clang 22",
     "accepted[dns_guard-clang-22-Os-v4": "the verifier does not yet accept this code of clang 22",
-    "accepted[division-clang-22-Os-v4": "the verifier does not yet accept this code of clang 22",
     "accepted[loop_nested-clang-22-Os-v4": "the verifier does not yet accept this code of clang 22",
     "accepted[ipv6_extensions-clang-13-O2-v3": "the verifier does not yet accept this code",
 }

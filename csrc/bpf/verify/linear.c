@@ -256,6 +256,14 @@ static int64_t gcd(int64_t a, int64_t b)
     return a;
 }
 
+int64_t oko_form_content(const struct oko_form *form)
+{
+    int64_t common = 0;
+    for (uint32_t i = 0; i < form->n; i++)
+        common = gcd(common, form->coeff[i]);
+    return form->c == INT64_MIN ? 1 : gcd(common, form->c);
+}
+
 /* Divides by what the coefficients have in common; the constant is rounded up, since the rest is an
  * integer: 2x - 4y + 1 <= 0 says x - 2y + 1 <= 0. */
 static struct oko_form reduced(const struct oko_form *form)

@@ -44,6 +44,8 @@ bool oko_form_add_exact(struct oko_form *out, const struct oko_form *a, int64_t 
                         const struct oko_form *b);
 bool oko_form_equal(const struct oko_form *a, const struct oko_form *b);
 int64_t oko_form_coeff(const struct oko_form *form, uint32_t id); /* 0 if absent */
+/* The greatest common divisor of coefficients and constant; 0 for the form 0. */
+int64_t oko_form_content(const struct oko_form *form);
 
 struct oko_bound {
     uint32_t id;

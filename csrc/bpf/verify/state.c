@@ -334,6 +334,27 @@ static void relate_quotient(struct oko_state *st, const struct oko_reg *r, const
     oko_rel_assume(&st->rel, &rest);
 }
 
+/* r = a >> shift where a = m * x: compilers write a division of x so. With d = ceil(2^shift / m)
+ * and e = m * d - 2^shift, m * x / 2^shift exceeds x / d by e * x / (d * 2^shift), which is below 1
+ * / d and so changes no quotient while e * x < 2^shift (Granlund and Montgomery, PLDI 1994). */
+static void relate_reciprocal(struct oko_state *st, const struct oko_reg *r,
+                              const struct oko_form *a, unsigned shift)
+{
+    struct oko_form x = *a;
+    int64_t m = oko_form_content(a);
+    if (m <= 1)
+        return;
+    x.c /= m;
+    for (uint32_t i = 0; i < x.n; i++)
+        x.coeff[i] /= m;
+    oko_wide power = (oko_wide)1 << shift, d = (power + m - 1) / m;
+    oko_wide most = oko_rel_upper(&st->rel, &x, 1);
+    if (most > UINT32_MAX || oko_rel_lower(&st->rel, &x, 1) < 0 || most * m >= two64)
+        return;
+    if (d > 1 && d <= INT32_MAX && (m * d - power) * most < power)
+        relate_quotient(st, r, &x, (int64_t)d, false);
+}
+
 static void relate_result(struct oko_state *st, uint8_t op, bool is64, const struct oko_reg *r,
                           const struct oko_reg *a, const struct oko_reg *b)
 {
@@ -346,6 +367,8 @@ static void relate_result(struct oko_state *st, uint8_t op, bool is64, const str
         relate_quotient(st, r, &a->f, (int64_t)rb->umin, false);
     else if (op == BPF_RSH && rb->umin > 0 && rb->umin < 32)
         relate_quotient(st, r, &a->f, (int64_t)1 << rb->umin, false);
+    else if (op == BPF_RSH && is64 && rb->umin >= 32 && rb->umin < 64)
+        relate_reciprocal(st, r, &a->f, (unsigned)rb->umin);
     else if (op == BPF_AND && low > 0 && low < OKO_MAX_PKT && (low & (low + 1)) == 0)
         relate_quotient(st, r, &a->f, (int64_t)low + 1, true);
 }
