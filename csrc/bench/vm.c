@@ -382,11 +382,12 @@ static void report(const struct bench *b, int rounds, bool json)
     }
     for (int e = 0; e < b->n_engines; e++)
         qsort(ns[e], (size_t)rounds, sizeof(double), ascending);
+    double native = ns[NATIVE][rounds / 2];
     if (!json)
         printf("%-14s", b->filter->name);
     for (int e = 0; e < b->n_engines; e++) {
         if (takes_part(b, e))
-            report_one(b, e, ns[e], rounds, ns[NATIVE][rounds / 2], matches[e], json);
+            report_one(b, e, ns[e], rounds, native, matches[e], json);
         else if (!json)
             printf(" %15s", "-");
         if (takes_part(b, e) && matches[e] != matches[INTERP])

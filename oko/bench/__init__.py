@@ -1,6 +1,7 @@
 """`oko-bench`: every benchmark of the project, machine-readable.
 
     oko-bench [--list] [--rounds N] [--json FILE] [PATTERN...]
+    oko-bench --against kernel,dpdk-bpf,testpmd,ovs-dpdk [--json FILE] [--plot FILE]
 
 Figures are CPU time per operation, medians of interleaved samples. JSON lines: first the machine,
 then one object per benchmark, which states what was measured (packets, flows, rules, entries).
@@ -11,11 +12,14 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import json
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from oko.bench.registry import REGISTRY, Benchmark
 from oko.bench.run import Result, machine, run
+from oko.errors import OkoError
 
 
 def select(patterns: Sequence[str]) -> list[Benchmark]:
@@ -60,6 +64,58 @@ def print_table(results: Sequence[Result]) -> None:
         console.print(table)
 
 
+def run_against(options: argparse.Namespace) -> int:
+    """`--against`; returns the exit status."""
+    from oko.bench import against, against_report
+
+    peers = against.PEERS if options.against == "all" else options.against.split(",")
+    cores = sorted(os.sched_getaffinity(0))
+    core = cores[-1] if options.core is None else options.core
+    problem = ""
+    for peer in peers:
+        if peer not in against.PEERS:
+            problem = f"no peer {peer!r}: there are {', '.join(against.PEERS)}"
+    if core not in cores:
+        problem = f"no core {core}"
+    if options.rounds < 1 or not 0.05 <= options.seconds <= 60:
+        problem = "--rounds takes a number from 1, --seconds one from 0.05 to 60"
+    if problem:
+        print(f"oko-bench: {problem}", file=sys.stderr)
+        return 2
+    comparison = against.compare(
+        peers,
+        core=core,
+        rounds=options.rounds,
+        seconds=options.seconds,
+        cases=against.CASES + (against.BIG_CASES if options.big else ()),
+        progress=lambda text: print(f"oko-bench: {text}", file=sys.stderr),
+    )
+    try:
+        if options.json:
+            text = json.dumps(comparison.record(), indent=1) + "\n"
+            if options.json == "-":
+                sys.stdout.write(text)
+            else:
+                Path(options.json).write_text(text)
+        if options.markdown:
+            Path(options.markdown).write_text(
+                against_report.markdown(against_report.filter_rows(comparison))
+                + "\n"
+                + against_report.markdown(against_report.forwarding_rows(comparison))
+            )
+        if options.plot:
+            against_report.plot(comparison, Path(options.plot))
+    except OSError as error:
+        print(f"oko-bench: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 1
+    except OkoError as error:
+        print(f"oko-bench: {error}", file=sys.stderr)
+        return 1
+    if options.json != "-":
+        against_report.print_comparison(comparison)
+    return 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns the exit status."""
     parser = argparse.ArgumentParser(prog="oko-bench", description=(__doc__ or "").split("\n")[0])
@@ -67,7 +123,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--list", action="store_true", help="name the benchmarks and stop")
     parser.add_argument("--rounds", type=int, default=11, help="samples of each (default 11)")
     parser.add_argument("--json", metavar="FILE", help="write JSON lines to FILE, - for stdout")
+    against = parser.add_argument_group("side by side with others")
+    against.add_argument(
+        "--against",
+        metavar="PEERS",
+        help="comma-separated: kernel, dpdk-bpf (filters), testpmd, ovs-dpdk (forwarding), or all",
+    )
+    against.add_argument("--core", type=int, help="where everybody runs (default: the last)")
+    against.add_argument("--seconds", type=float, default=0.6, help="of a sample (default 0.6)")
+    against.add_argument("--big", action="store_true", help="also 100,000 rules, 1,000,000 flows")
+    against.add_argument("--plot", metavar="FILE", help="a picture, where matplotlib is")
+    against.add_argument("--markdown", metavar="FILE", help="the tables as in docs/benchmarks.md")
     options = parser.parse_args(argv)
+    if options.against:
+        return run_against(options)
     selected = select(options.pattern)
     if not selected:
         print("oko-bench: no benchmark matches; --list names them", file=sys.stderr)

@@ -37,7 +37,7 @@ def workload(name: str) -> Path:
     if not GENERATOR.exists():
         raise Unavailable(f"no {path}; tools/gen_workloads.py suite -o {path.parent} makes it")
     path.parent.mkdir(parents=True, exist_ok=True)
-    big = ["--big"] if "f1m" in name else []
+    big = ["--big"] if "f1m" in name or "exact100k" in name else []
     subprocess.run(
         [sys.executable, str(GENERATOR), "suite", "-o", str(path.parent), *big],
         check=True,

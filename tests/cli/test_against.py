@@ -1,0 +1,155 @@
+"""oko-bench --against, and tools/compare: who takes part, in which order, and what is made of it.
+
+Nothing is asserted about times. The peers themselves run in the long form, where they are."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from oko.bench import against, against_report, main, peers
+from oko.bench.against import Comparison, Figure
+from oko.bench.registry import Sample, Unavailable
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _workloads(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OKO_WORKLOADS", str(tmp_path_factory.getbasetemp() / "workloads"))
+
+
+class Fake:
+    """A peer that forwards a packet per 100 ns, and says when it is asked."""
+
+    def __init__(self, core: int) -> None:
+        self.calls: list[str] = []
+
+    def prepare(self, capture: Path, rules: Path) -> str:
+        assert capture.exists() and rules.exists()
+        self.calls.append(f"prepare {rules.stem} {capture.stem}")
+        return "a note"
+
+    def sample(self, seconds: float) -> Sample:
+        self.calls.append("sample")
+        return Sample(10, 10 * 100e-9)
+
+    def close(self) -> None:
+        self.calls.append("close")
+
+
+def test_every_case_prepares_warms_and_samples_each_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Fake] = []
+
+    def make(core: int) -> Fake:
+        made.append(Fake(core))
+        return made[-1]
+
+    monkeypatch.setattr(against, "FORWARDING_PEERS", {"fake": make})
+    result = Comparison("", "", {}, "")
+    cases = [("forward", "udp64_f1"), ("exact", "udp64_f1")]
+    core = max(os.sched_getaffinity(0))
+    against.compare_forwarding(["fake"], core, 2, 0.01, cases, result)
+    (fake,) = made
+    assert fake.calls == [
+        *("prepare forward udp64_f1", "sample", "sample", "sample"),
+        *("prepare exact udp64_f1", "sample", "sample", "sample", "close"),
+    ]
+    rows = {(f.what, f.who): f for f in result.forwarding}
+    assert rows["forward/udp64_f1", "fake"].record() == {
+        "what": "forward/udp64_f1",
+        "who": "fake",
+        "ns_median": 100.0,
+        "ns_min": 100.0,
+        "ns_max": 100.0,
+        "mpps": 10.0,
+        "samples": 2,
+        "note": "a note",
+    }
+    assert len(rows["exact/udp64_f1", "oko"].ns) == 2
+
+
+def test_peer_that_cannot_start_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def make(core: int) -> Fake:
+        raise Unavailable("no such switch: it is in Debian's some-package")
+
+    monkeypatch.setattr(against, "FORWARDING_PEERS", {"fake": make})
+    result = Comparison("", "", {}, "")
+    against.compare_forwarding(["fake"], 0, 1, 0.01, [], result)
+    assert result.left_out == {"fake": "no such switch: it is in Debian's some-package"}
+
+
+@pytest.mark.parametrize(
+    ("peer", "package"),
+    [(peers.Testpmd, "dpdk-dev"), (peers.OvsDpdk, "openvswitch-switch-dpdk")],
+)
+def test_missing_program_names_its_package(
+    peer: type, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(Unavailable, match=f"Debian's {package}"):
+        peer(0)
+
+
+def test_huge_pages_are_asked_for_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "HUGE_PAGES", 10**9)
+    with pytest.raises(Unavailable, match=r"sysctl vm\.nr_hugepages"):
+        peers._huge_pages()
+
+
+def test_ratios_are_to_the_best_form_of_a_peer() -> None:
+    result = Comparison("", "", {}, "")
+    for who, ns in {"jit": 6.0, "jit-batch": 5.0, "kernel": 20.0, "dpdk": 9.0}.items():
+        result.filters.append(Figure("d_flow", who, [ns]))
+    result.filters.append(Figure("d_flow", "dpdk-burst", [15.0]))
+    result.filters.append(Figure("g_payload", "jit-batch", [5.0]))
+    result.filters.append(Figure("g_payload", "dpdk", note="refused: loops"))
+    head, flow, payload = against_report.filter_rows(result)
+    assert dict(zip(head, flow, strict=True))["kernel/oko"] == "4.00x"
+    assert dict(zip(head, flow, strict=True))["dpdk/oko"] == "1.80x"
+    assert dict(zip(head, flow, strict=True))["goal"] == "2x missed"
+    assert dict(zip(head, payload, strict=True))["dpdk"] == "refused"
+    assert dict(zip(head, payload, strict=True))["goal"] == ""
+
+    for who, ns in {"oko": 40.0, "testpmd": 20.0, "ovs-dpdk": 100.0}.items():
+        result.forwarding.append(Figure("exact/udp64_f1k", who, [ns]))
+    assert against_report.forwarding_rows(result)[1] == [
+        *("exact/udp64_f1k", "25.00", "50.00", "10.00", "2.50x", "2.00x", ""),
+    ]
+    assert against_report.markdown([["a", "b"], ["c", "1"]]) == (
+        "| a | b |\n| --- | ---: |\n| c | 1 |\n"
+    )
+
+
+def test_unknown_peer_and_core_are_usage_errors(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--against", "snabb"]) == 2
+    assert "no peer 'snabb'" in capsys.readouterr().err
+    assert main(["--against", "kernel", "--core", "9999"]) == 2
+    assert "no core 9999" in capsys.readouterr().err
+
+
+def test_tool_prints_its_usage() -> None:
+    done = subprocess.run([ROOT / "tools" / "compare", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "PEERS" in done.stdout
+
+
+@pytest.mark.long
+def test_filter_peers_agree_on_every_packet(tmp_path: Path) -> None:
+    """bench-vm complains where an engine matches other packets than the interpreter, and that
+    leaves the peers out: so here all that are installed must take part."""
+    out = tmp_path / "compare.json"
+    assert main(["--against", "kernel,dpdk-bpf", "--rounds", "1", "--json", str(out)]) == 0
+    record = json.loads(out.read_text())
+    reasons = " ".join(record["left_out"].values())
+    if "needs Debian's" in reasons or "not permitted" in reasons:
+        pytest.skip(reasons)
+    assert record["left_out"] == {}
+    ran = {(row["what"], row["who"]) for row in record["filters"] if "ns_median" in row}
+    for name in "abcdefgh":
+        assert {who for what, who in ran if what[0] == name} >= {"jit-batch", "kernel", "dpdk"}
