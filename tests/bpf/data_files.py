@@ -8,7 +8,7 @@
     -- error              or a part of the message with which the program is refused; may be empty
     -- table              a header of column names, then rows: the case once per row, {column}
                           replaced in every section; a column `result` is that section.
-                          "_" in a cell stands for a space.
+                          "_" in a cell stands for a space, "__" for "_".
 
 Lines that begin with # are comments. verifier_files.py reads other sections with the same syntax.
 """
@@ -71,11 +71,15 @@ def _expand(
     header = table[0]
     for number, row in enumerate(table[1:], 1):
         assert len(row) == len(header), f"{name}: row {number} has {len(row)} cells"
-        cells = dict(zip(header, (cell.replace("_", " ") for cell in row), strict=True))
+        cells = dict(zip(header, map(_cell, row), strict=True))
         filled = {title: _fill(text, cells) for title, text in texts.items()}
         for title in set(known) & set(cells):
             filled[title] = cells[title]
         yield f"{name} [{number}: {' '.join(row)}]", filled
+
+
+def _cell(text: str) -> str:
+    return text.replace("__", "\0").replace("_", " ").replace("\0", "_")
 
 
 def _fill(text: str, cells: dict[str, str]) -> str:

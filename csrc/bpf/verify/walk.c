@@ -253,27 +253,32 @@ static int64_t *thresholds(const struct oko_prog_spec *spec, uint32_t *n)
 }
 
 /* A refusal is final when no gear could do better: the path to it is one path of the program, on
- * which nothing was joined. Of an exhausted gear's refusal and one before it, the latter says more.
- */
+ * which nothing was joined. Of several gears' refusals the one that says most is shown: a count of
+ * instructions (everything else was proved), else the last one that is not about exhaustion. */
 static int run_gears(struct oko_walk *w, uint64_t total, uint64_t *worst)
 {
     size_t n = sizeof(gears) / sizeof(gears[0]);
-    struct oko_error first = {0};
+    struct oko_error best = {0};
+    bool counted = false;
     int status = OKO_E_VERIFY;
     for (size_t g = 0; g < n && status == OKO_E_VERIFY; g++) {
         w->budget = total / 8 * gears[g].eighths;
         w->exhausted = false;
         w->walking = true;
         status = run_gear(w, gears[g].gear, worst);
-        if (status == 0)
+        bool proved = status == 0;
+        if (proved)
             status = check_worst_case(w, worst);
-        if (status == OKO_E_VERIFY && w->exhausted && first.code != 0)
-            *w->error = first;
-        if (status == OKO_E_VERIFY && !w->exhausted && w->walking && !w->node[w->from].joined)
+        if (status != OKO_E_VERIFY)
             break;
-        if (status == OKO_E_VERIFY && !w->exhausted)
-            first = *w->error;
+        if (!w->exhausted && w->walking && !w->node[w->from].joined)
+            return status;
+        if (proved || best.code == 0 || (!counted && !w->exhausted))
+            best = *w->error;
+        counted |= proved;
     }
+    if (status == OKO_E_VERIFY)
+        *w->error = best;
     return status;
 }
 
