@@ -18,9 +18,9 @@ enum {
     SOFT_WIDENS = 8,
     HARD_WIDENS = 16,
     MAX_JOINS = 64,
-    MAX_GROUPS = 24, /* of nodes that are alike */
-    JOIN_FLAGS = 8,  /* smaller constants are flags */
-    ROUND_FLAGS = 2  /* ... in a loop, where small constants mostly count */
+    MAX_GROUPS = 200, /* of nodes that are alike */
+    JOIN_FLAGS = 8,   /* smaller constants are flags */
+    ROUND_FLAGS = 2   /* ... in a loop, where small constants mostly count */
 };
 
 /* ---------------------------------------------------------------- growing arrays */
@@ -362,11 +362,15 @@ int oko_walk_arrive(struct oko_walk *w, uint32_t pc, uint32_t last_pc)
     if (a.place == NULL)
         return oko_walk_no_memory(w);
 
+    uint32_t limit = a.back ? w->gear.max_rounds : w->gear.max_nodes, best, n_same;
+    bool full = a.place->n_nodes >= MAX_GROUPS * limit;
     for (uint32_t n = a.place->first; n != 0; n = w->node[n].next) {
         if (a.back && !w->node[n].widened)
             continue;
         if (!oko_state_unpack(&w->other, w->node[n].state))
             return oko_walk_no_memory(w);
+        if (w->other.n_ghosts != st->n_ghosts && !full) /* would hide the outer loops' progress */
+            continue;
         bool within = oko_state_within(&w->joiner, &w->other, st, a.live);
         int status = oko_walk_charge(w, w->joiner.work);
         w->joiner.work = 0;
@@ -382,11 +386,10 @@ int oko_walk_arrive(struct oko_walk *w, uint32_t pc, uint32_t last_pc)
         return oko_refuse_at(w, pc, "split the program, or simplify its branches",
                              "the program is too complex: verifying it takes more than %llu MiB",
                              (unsigned long long)(w->max_memory >> 20));
-    uint32_t limit = a.back ? w->gear.max_rounds : w->gear.max_nodes, best, n_same;
     int status = best_partner(w, &a, &best, &n_same);
     if (status != 0)
         return status;
-    if (best == 0 || (n_same < limit && a.place->n_nodes < MAX_GROUPS * limit))
+    if (best == 0 || (n_same < limit && !full))
         return become_node(w, &a);
     return merge(w, &a, best, mode_of(&a, &w->node[best]));
 }
