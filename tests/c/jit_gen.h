@@ -304,7 +304,7 @@ static inline void gen_idiom(struct gen *g)
     unsigned alu = w ? BPF_ALU64 : BPF_ALU;
     int32_t small = (int32_t)rng_below(r, 16), n = 1 + (int32_t)rng_below(r, w ? 63 : 31);
     uint32_t lg = rng_below(r, 4);
-    switch (rng_below(r, 14)) {
+    switch (rng_below(r, 16)) {
     case 0: /* rotation */
         put(c, alu | BPF_MOV | BPF_X, x, y, 0, 0);
         put(c, alu | (flip ? BPF_LSH : BPF_RSH), x, 0, 0, n);
@@ -426,6 +426,36 @@ static inline void gen_idiom(struct gen *g)
         if (flip)
             MOV_I(c, x, small);
         break;
+    case 13: { /* the same comparison again, with others, a write or nothing in between */
+        unsigned jump = gen_jump(g, flip), again = rng_below(r, 4) ? jump : gen_jump(g, flip);
+        int32_t imm = flip ? 0 : rng_below(r, 2) ? small : gen_imm(g);
+        uint32_t out[3], n_out = 0;
+        unsigned z = gen_reg(g);
+        out[n_out++] = put(c, jump, x, flip ? y : 0, 0, imm);
+        if (rng_below(r, 2) && z != x && z != y) { /* of a loaded value */
+            put(c, BPF_LDX | BPF_MEM | sizes[lg], z, g->mem, small, 0);
+            out[n_out++] = put(c, gen_jump(g, false), z, 0, 0, gen_imm(g));
+            MOV_I(c, z, small + 1);
+        } else if (rng_below(r, 2)) {
+            MOV_R(c, rng_below(r, 2) ? x : y, z);
+        }
+        out[n_out++] = put(c, again, x, flip ? y : 0, 0, imm);
+        put(c, alu | BPF_ADD | BPF_K, x, 0, 0, 1000 + small);
+        for (uint32_t i = 0; i < n_out; i++)
+            c->insn[out[i]].off = (int16_t)(c->n - out[i] - 1);
+        MOV_I(c, z, small + 2);
+        break;
+    }
+    case 14: { /* a difference into the register of its subtrahend */
+        unsigned z = gen_reg(g);
+        if (z == x || z == y)
+            break;
+        MOV_R(c, x, y);
+        put(c, alu | BPF_SUB | BPF_X, x, z, 0, 0);
+        MOV_R(c, z, x);
+        MOV_I(c, x, small);
+        break;
+    }
     default: /* an unaligned field, byte by byte */
         if (x == g->mem || y == g->mem)
             break;

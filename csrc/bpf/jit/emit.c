@@ -414,7 +414,6 @@ static bool keeps_flags(const struct jit_op *op)
     case JIT_MOV:
     case JIT_SEXT:
     case JIT_ZEXT:
-    case JIT_LEA:
     case JIT_CLOCK:
     case JIT_LOAD:
     case JIT_STORE:
@@ -430,10 +429,11 @@ static bool keeps_flags(const struct jit_op *op)
 static enum x64_cc compare(struct jit *j, const struct jit_op *op)
 {
     struct x64 *a = &j->a;
-    bool by_imm = op->b == JIT_NONE && op->mem != JIT_MEM_B;
+    bool by_imm = op->b == JIT_NONE;
     int32_t imm = (int32_t)op->imm;
-    if (op->mem == JIT_MEM_A) {
+    if (op->mem) {
         struct x64_mem m = jit_mem(j, op);
+        j->flags_valid = false;
         if (tests_bits(op))
             x64_test_m(a, op->width, m, imm);
         else if (by_imm)
@@ -445,13 +445,9 @@ static enum x64_cc compare(struct jit *j, const struct jit_op *op)
     if (same_comparison(j, op))
         return cc_of(op->cc);
     unsigned x = jit_use(j, op->a, R10);
-    if (!op->mem) {
-        j->flags = *op;
-        j->flags_valid = true;
-    }
-    if (op->mem == JIT_MEM_B) {
-        x64_alu_load(a, X64_CMP, op->w, x, jit_mem(j, op));
-    } else if (tests_bits(op)) {
+    j->flags = *op;
+    j->flags_valid = true;
+    if (tests_bits(op)) {
         if (by_imm)
             x64_test_i(a, op->w, x, imm);
         else
@@ -551,9 +547,6 @@ void jit_emit_op(struct jit *j, uint32_t pc, uint32_t next)
         break;
     case JIT_ROL:
         emit_rol(j, op);
-        break;
-    case JIT_LEA:
-        x64_lea(a, op->w, jit_reg[op->dst], jit_mem(j, op));
         break;
     case JIT_CLOCK: {
         unsigned dst = jit_reg[op->dst];

@@ -37,7 +37,7 @@ int oko_exec_new(size_t size, const void *near, struct oko_exec *exec)
     uint8_t *at = map_at(0, size);
     if (!at)
         return OKO_E_NOMEM;
-    if (!in_reach(at, size, near)) {
+    if (near && !in_reach(at, size, near)) {
         uintptr_t base = (uintptr_t)near & ~(uintptr_t)(STEP - 1);
         for (uintptr_t away = STEP; away < REACH; away += STEP) {
             uintptr_t hint[2] = {base + away, base > away ? base - away : 0};

@@ -38,7 +38,8 @@ static int install(struct jit *j, uint32_t run, uint32_t batch, struct oko_jit_c
     struct oko_jit_code *code = calloc(1, sizeof(*code));
     if (!code)
         return OKO_E_NOMEM;
-    err = oko_exec_new(j->a.final_size, (const void *)(uintptr_t)oko_helper, &code->exec);
+    const void *near = jit_skip & JIT_SKIP_NEAR ? NULL : (const void *)(uintptr_t)oko_helper;
+    err = oko_exec_new(j->a.final_size, near, &code->exec);
     if (!err) {
         code->size = (uint32_t)j->a.final_size;
         x64_write(&j->a, code->exec.at, code->exec.at);

@@ -44,7 +44,6 @@ enum jit_opcode {
     JIT_ARSH,
     JIT_NEG,
     JIT_ROL,    /* dst = a rotated left by imm bits */
-    JIT_LEA,    /* dst = base + index * scale + off */
     JIT_CLOCK,  /* dst = the datapath clock: helper time_get_ns */
     JIT_BSWAP,  /* dst = the low width bytes of a, reversed */
     JIT_LOAD,   /* dst = width bytes of memory; sx: sign-extended */
@@ -68,9 +67,6 @@ enum { JIT_NONE = 15, JIT_FP = 10, JIT_UNLABELLED = -1 };
 /* Condition beside BPF's: no bit in common. */
 enum { JIT_JNSET = 0xe0 };
 
-/* Which operand of a comparison (JIT_JCC, JIT_SELECT, JIT_EXIT_IF) is the memory operand. */
-enum jit_mem { JIT_MEM_NONE, JIT_MEM_A, JIT_MEM_B };
-
 /* One operation. It stands at the index of the instruction it was made from. Registers are BPF's
  * numbers, JIT_NONE where there is none. Targets beyond the last instruction stand for leaving with
  * a constant result: n for 0, n + 1 for 1. */
@@ -83,7 +79,7 @@ struct jit_op {
     uint8_t sel;
     uint8_t width; /* bytes of memory, or of what is extended */
     uint8_t cc;    /* BPF_JEQ..., or the atomic operation without BPF_FETCH */
-    uint8_t mem;   /* enum jit_mem */
+    bool mem;      /* of a comparison (JIT_JCC, JIT_SELECT, JIT_EXIT_IF): a is in memory */
     bool sx;
     int32_t off;
     uint32_t target;
@@ -173,7 +169,13 @@ struct jit_place {
 
 /* Stages to leave out. Only tests and benchmarks set it, and before threads start: what a stage
  * does, and whether a wrong result is its fault. */
-enum { JIT_SKIP_FLOW = 1, JIT_SKIP_PEEP = 2, JIT_SKIP_INLINE = 4, JIT_SKIP_BMI = 8 };
+enum {
+    JIT_SKIP_FLOW = 1,
+    JIT_SKIP_PEEP = 2,
+    JIT_SKIP_INLINE = 4,
+    JIT_SKIP_BMI = 8,  /* as on an older CPU */
+    JIT_SKIP_NEAR = 16 /* code far from what it calls */
+};
 extern uint32_t jit_skip;
 
 struct jit {

@@ -136,7 +136,7 @@ static bool escapes(const struct jit_region *r, uint32_t k)
     const struct jit_op *op = jit_op_at(r, k);
     if (!takes_address(op))
         return false;
-    if (op->op != JIT_MOV && op->op != JIT_ADD && op->op != JIT_LEA)
+    if (op->op != JIT_MOV && op->op != JIT_ADD)
         return true;
     unsigned reg = op->dst;
     for (k++; k < r->to; k++) {

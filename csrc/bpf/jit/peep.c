@@ -382,7 +382,7 @@ static void fold_load(const struct jit_region *r, uint32_t k)
             return;
     if (load->base == load->dst || load->index == load->dst)
         return; /* the address is gone, unless nothing but the load changes it: rare */
-    op->mem = JIT_MEM_A;
+    op->mem = true;
     op->a = JIT_NONE;
     op->base = load->base;
     op->index = load->index;

@@ -5,7 +5,7 @@ void jit_become_nop(struct jit_op *op)
 {
     op->op = JIT_NOP;
     op->dst = op->a = op->b = op->base = op->index = op->sel = JIT_NONE;
-    op->mem = JIT_MEM_NONE;
+    op->mem = false;
 }
 
 uint16_t jit_reads_at(const struct jit_region *r, uint32_t k)

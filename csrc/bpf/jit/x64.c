@@ -397,13 +397,6 @@ static void operand(struct x64 *a, unsigned reg, struct x64_mem m)
         fix(a, FIX_CONSTANT, 0, (uint32_t)m.disp, 4);
         return;
     }
-    if (m.base == X64_NOREG) { /* [index * scale + disp32] or [disp32] */
-        modrm(a, 0, reg, 4);
-        unsigned ss = m.scale == 8 ? 3 : m.scale == 4 ? 2 : m.scale == 2 ? 1 : 0;
-        byte(a, ss << 6 | (m.index == X64_NOREG ? 4u : m.index & 7u) << 3 | 5);
-        imm32(a, (uint32_t)m.disp);
-        return;
-    }
     /* rbp and r13 have no form without displacement. */
     unsigned mod = m.disp == 0 && (m.base & 7) != 5 ? 0 : d8 ? 1 : 2;
     if (m.index != X64_NOREG || (m.base & 7) == 4) {
