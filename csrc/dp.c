@@ -3,6 +3,7 @@
 
 #include "base/err.h"
 #include "commit.h"
+#include "live.h"
 #include "pipeline.h"
 
 #include <stdlib.h>
@@ -134,6 +135,7 @@ void oko_dp_free(struct oko_dp *dp)
 {
     if (!dp)
         return;
+    oko_dp_stop(dp);
     oko_gc_drain(&dp->gc);
     for (uint32_t i = 0; i < dp->flows_end; i++)
         oko_rule_free(dp->flows[i]);
@@ -166,7 +168,7 @@ void oko_dp_free(struct oko_dp *dp)
 
 uint64_t oko_dp_now(const struct oko_dp *dp)
 {
-    uint64_t now = OKO_LOAD(&dp->born_ns);
+    uint64_t now = OKO_LOAD(&dp->is_live) ? oko_monotonic_ns() : OKO_LOAD(&dp->born_ns);
     for (uint32_t i = 0; i < dp->opts.n_workers; i++) {
         uint64_t other = OKO_LOAD(&dp->workers[i]->now_ns);
         if (other > now)
@@ -226,6 +228,7 @@ int oko_dp_port_attach(struct oko_dp *dp, uint32_t number, const char *name,
             oko_commit_rollback(&c);
         else
             rc = oko_commit_publish(&c); /* on failure, rolling back closes the port */
+        oko_live_wake(dp->live);
         oko_dp_unlock(dp);
         if (taken)
             return rc;
@@ -253,7 +256,14 @@ int oko_dp_port_remove(struct oko_dp *dp, uint32_t number)
         if (!rc)
             oko_macs_forget(dp->macs, number);
     }
+    oko_live_wake(dp->live);
     oko_dp_unlock(dp);
+    if (!rc && OKO_LOAD(&dp->is_live)) { /* its device is to be free when this returns */
+        oko_qsbr_synchronize(dp->qsbr);
+        oko_dp_lock(dp);
+        oko_gc_poll(&dp->gc);
+        oko_dp_unlock(dp);
+    }
     return rc;
 }
 
@@ -291,6 +301,7 @@ uint32_t oko_dp_ports(struct oko_dp *dp, struct oko_port_info *out, uint32_t max
             info->tx_bytes += OKO_LOAD(&counters->tx_bytes);
             info->tx_dropped += OKO_LOAD(&counters->tx_dropped);
         }
+        info->rx_dropped = OKO_LOAD(&port->rx_dropped);
     }
     oko_dp_unlock(dp);
     return n;

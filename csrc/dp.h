@@ -59,6 +59,7 @@ struct oko_dp {
     struct oko_trace trace;
     uint64_t next_deadline; /* atomic: at of the first in the heap, OKO_NEVER without */
     uint64_t born_ns;       /* atomic: the clock's first value, 0 = not started */
+    bool is_live;           /* atomic: the clock is the machine's (live.c) */
 
     pthread_mutex_t mutex; /* around everything below, and all writes above */
     struct oko_gc_queue gc;
@@ -80,6 +81,7 @@ struct oko_dp {
     uint64_t next_sequence; /* order among equals */
     uint64_t next_layout;
     uint64_t n_commits;
+    struct oko_live *live; /* forwarding threads, or NULL */
 };
 
 static inline void oko_dp_lock(struct oko_dp *dp)

@@ -569,14 +569,24 @@ struct oko_port_info {
     uint32_t number;
     uint32_t flags; /* enum oko_port_flag */
     char name[32];
-    char kind[16]; /* "null", "mem", "pcap" */
+    char kind[16]; /* "null", "mem", "pcap", "afpacket", "tap", "internal" */
     uint64_t rx_packets, rx_bytes, tx_packets, tx_bytes, tx_dropped;
+    uint64_t rx_dropped; /* arrived, but were lost before the datapath saw them */
 };
 
 /* A port that only counts. number: 1..OKO_PORT_MAX - 1, or 0xfffffffe (LOCAL). */
 int oko_dp_port_add_null(struct oko_dp *dp, uint32_t number, const char *name);
 /* A port that keeps what leaves through it, at most max_bytes of it, for oko_dp_mem_read(). */
 int oko_dp_port_add_mem(struct oko_dp *dp, uint32_t number, const char *name, uint64_t max_bytes);
+/* A port on a network device, by packet socket (packet(7)): what the device receives comes in, what
+ * leaves is sent by it. What a sender left to the hardware is done here: checksums, segmentation,
+ * VLAN tags. OKO_E_IO: no such device, or not permitted (error.sys_errno). */
+int oko_dp_port_add_afpacket(struct oko_dp *dp, uint32_t number, const char *name,
+                             const char *device, struct oko_error *error);
+/* A port on a TAP device, created if there is none of that name and then gone with the port.
+ * internal: it is the host's own port: kind "internal", and set up. */
+int oko_dp_port_add_tap(struct oko_dp *dp, uint32_t number, const char *name, const char *device,
+                        bool internal, struct oko_error *error);
 int oko_dp_port_remove(struct oko_dp *dp, uint32_t number);
 int oko_dp_port_set_flags(struct oko_dp *dp, uint32_t number, uint32_t flags);
 /* Fills at most max records in rising number; returns how many ports there are. */
@@ -897,6 +907,18 @@ int oko_dp_packet_out(struct oko_dp *dp, uint32_t worker, const struct oko_frame
                       const uint8_t *ops, uint32_t ops_len, struct oko_error *error);
 /* Advances a worker's clock without packets, as oko_worker_tick(). */
 int oko_dp_tick(struct oko_dp *dp, uint32_t worker, uint64_t ns);
+
+/* Forwarding threads: they take packets from live ports and bring them through the datapath, each
+ * as the worker of its index. A port belongs to thread (number % n_threads). While they run, the
+ * datapath clock is CLOCK_MONOTONIC, also without packets. */
+struct oko_live_opts {
+    uint32_t n_threads; /* at most the datapath's workers; nobody else may run as one of these */
+    bool busy_poll;     /* never sleep: less latency, all of a CPU */
+};
+int oko_dp_start(struct oko_dp *dp, const struct oko_live_opts *opts, struct oko_error *error);
+/* Waits for them to end; nothing when there are none. oko_dp_free() does so too. Not called by two
+ * threads at once, or beside start. */
+void oko_dp_stop(struct oko_dp *dp);
 
 /* One step of a traced packet's way. */
 enum oko_trace_kind {

@@ -1,5 +1,9 @@
-/* Ports: where packets leave. (Where they come from is the business of whoever runs the workers:
- * the replay engine, later the receive loops of live ports.)
+/* Ports: where packets leave, and for live ports where they come from. (In a replay they come from
+ * the replay engine.)
+ *
+ * rx takes frames off the port into buffers of the forwarding thread's own, so that the port may go
+ * at any time; only the thread that the port belongs to calls it (live.c), between two quiescent
+ * points.
  *
  * tx gets one packet, valid only during the call, and copies what it keeps; it is called by the
  * forwarding thread `worker`, for one worker never concurrently, for different workers possibly at
@@ -23,8 +27,26 @@
 
 struct oko_port;
 
+/* Room in front of a received frame, and for it with a tag put back; what is longer is cut, and
+ * dropped by its length. */
+enum { OKO_RX_ROOM = 64, OKO_RX_BUFFER = OKO_RX_ROOM + OKO_FRAME_MAX + 65 };
+
+/* Frames received: frame i begins at data[i] inside buffer[i]. */
+struct oko_rx {
+    uint8_t *buffer[OKO_BURST]; /* OKO_RX_BUFFER bytes each */
+    uint8_t *data[OKO_BURST];
+    uint32_t len[OKO_BURST]; /* more than OKO_FRAME_MAX: too long, cut */
+};
+
 struct oko_port_ops {
     const char *name; /* "pcap", "null", "mem" */
+    /* NULL: nothing ever arrives. Takes up to OKO_BURST frames that have arrived by now_ns
+     * (CLOCK_MONOTONIC), without waiting; returns how many. */
+    uint32_t (*rx)(struct oko_port *port, struct oko_rx *rx, uint64_t now_ns);
+    /* What to poll for arrivals, or -1. Needed with rx. */
+    int (*fd)(struct oko_port *port);
+    /* When the next frame comes, for ports that know: CLOCK_MONOTONIC; OKO_NEVER: not any more. */
+    uint64_t (*due_ns)(struct oko_port *port);
     /* 0, or a negative OKO_E*: the packet is counted as dropped ("port-tx-failed"). */
     int (*tx)(struct oko_port *port, uint32_t worker, const struct oko_pkt *pkt);
     void (*flush)(struct oko_port *port, uint32_t worker);
@@ -45,6 +67,7 @@ struct oko_port {
     void *ctx;                          /* the implementation's own state */
     uint32_t flags;                     /* enum oko_port_flag; atomic */
     struct oko_port_counters *counters; /* [n_workers] */
+    uint64_t rx_dropped;                /* atomic: lost before they came here, as the port knows */
 };
 
 struct oko_dp;

@@ -49,6 +49,7 @@ class PortInfo:
     tx_packets: int
     tx_bytes: int
     tx_dropped: int
+    rx_dropped: int
 
 
 @dataclass(frozen=True)
@@ -159,6 +160,17 @@ class Dp(Handle):
     def clock_start(self, ns: int) -> None:
         lib.oko_dp_clock_start(self._ptr, ns)
 
+    # ---------------------------------------------------------------- forwarding threads
+
+    def start(self, n_threads: int, busy_poll: bool) -> None:
+        opts = ffi.new("struct oko_live_opts *")
+        opts.n_threads, opts.busy_poll = n_threads, busy_poll
+        error = ffi.new("struct oko_error *")
+        check(lib.oko_dp_start(self._ptr, opts, error), error)
+
+    def stop(self) -> None:
+        lib.oko_dp_stop(self._ptr)
+
     # ---------------------------------------------------------------- ports
 
     def add_null_port(self, number: int, name: str) -> None:
@@ -167,6 +179,22 @@ class Dp(Handle):
     def add_mem_port(self, number: int, name: str, max_bytes: int) -> None:
         code = lib.oko_dp_port_add_mem(self._ptr, number, name.encode(), max_bytes)
         check(code, what=f"port {number}")
+
+    def add_afpacket_port(self, number: int, name: str, device: str) -> None:
+        error = ffi.new("struct oko_error *")
+        check(
+            lib.oko_dp_port_add_afpacket(self._ptr, number, name.encode(), device.encode(), error),
+            error,
+        )
+
+    def add_tap_port(self, number: int, name: str, device: str, internal: bool) -> None:
+        error = ffi.new("struct oko_error *")
+        check(
+            lib.oko_dp_port_add_tap(
+                self._ptr, number, name.encode(), device.encode(), internal, error
+            ),
+            error,
+        )
 
     def remove_port(self, number: int) -> None:
         check(lib.oko_dp_port_remove(self._ptr, number), what=f"port {number}")

@@ -369,18 +369,47 @@ class Datapath:
         """Advances a worker's clock without packets: timeouts that fall due take effect."""
         self._dp.tick(worker, ns)
 
+    # ---------------------------------------------------------------- forwarding threads
+
+    def start(self, threads: int = 1, *, busy_poll: bool = False) -> None:
+        """Starts forwarding threads, as the first of the workers: from now on live ports are
+        served, time is the machine's (CLOCK_MONOTONIC), and process() and packet_out() may only
+        name other workers. busy_poll: they never sleep."""
+        self._dp.start(threads, busy_poll)
+
+    def stop(self) -> None:
+        """Ends the forwarding threads, if any."""
+        self._dp.stop()
+
     # ---------------------------------------------------------------- ports
 
     def add_port(
-        self, number: int, name: str = "", *, kind: str = "null", max_bytes: int = 1 << 28
+        self,
+        number: int,
+        name: str = "",
+        *,
+        kind: str = "null",
+        device: str = "",
+        max_bytes: int = 1 << 28,
     ) -> None:
-        """kind "null" only counts; "mem" keeps what leaves (up to max_bytes) for read_port()."""
-        if kind == "null":
+        """kind "null" only counts; "mem" keeps what leaves (up to max_bytes) for read_port().
+
+        Live ports, which forwarding threads serve (start()): "afpacket", "tap" and "internal" on a
+        network device, name if not given. They raise CoreError with errno where the system refused.
+        """
+        device = device or name
+        if kind == "afpacket":
+            self._dp.add_afpacket_port(number, name, device)
+        elif kind in ("tap", "internal"):
+            self._dp.add_tap_port(number, name, device, kind == "internal")
+        elif kind == "null":
             self._dp.add_null_port(number, name)
         elif kind == "mem":
             self._dp.add_mem_port(number, name, max_bytes)
         else:
-            raise OkoError(f'there is no kind of port {kind!r}; "null" or "mem"')
+            raise OkoError(
+                f"there is no kind of port {kind!r}; null, mem, afpacket, tap or internal"
+            )
 
     def remove_port(self, number: int) -> None:
         """Flows that output to it stay, and drop."""

@@ -78,7 +78,6 @@ Change: TypeAlias = FlowMod | GroupMod | MeterMod
 
 METER_ALL = 0xFFFFFFFF
 N_TABLES = 254
-TICK_SECONDS = 0.1
 
 
 class BridgeError(OkoError):
@@ -207,11 +206,12 @@ class Bridge:
         max_uploads: int = 16,
     ) -> None:
         self.name = name
-        self.datapath = Datapath() if datapath is None else datapath
+        self.datapath = Datapath(workers=2) if datapath is None else datapath
         self.fail_mode = fail_mode
         self.max_uploads = max_uploads
         self._ports: dict[int, Port] = {}
         self._port_born: dict[int, int] = {}
+        self._devices: dict[int, str] = {}
         self._listeners: list[Listener] = []
         self._instructions: dict[bytes, Instructions] = {}
         self._compiled: dict[int, tuple[Instructions, bytes]] = {}
@@ -222,7 +222,7 @@ class Bridge:
         self._pending: set[int] = set()
         self._detach: Callable[[], None] = _nothing
         self.events_seen = 0
-        self.live = False  # attached: the clock is the machine's
+        self.live = False  # forwarding threads run: the clock is the machine's
         self.add_port(port.LOCAL, name)
         self.dpid = self._ports[port.LOCAL].hw_addr if dpid is None else dpid
 
@@ -238,11 +238,11 @@ class Bridge:
 
     # ---------------------------------------------------------------- ports
 
-    def add_port(self, number: int, name: str, *, kind: str = "null") -> None:
-        """Adds a port to bridge and datapath and tells the listeners."""
+    def add_port(self, number: int, name: str, *, kind: str = "null", device: str = "") -> None:
+        """Adds a port to bridge and datapath and tells the listeners. device: for live kinds."""
         if number in self._ports:
             raise OkoError(f"bridge {self.name}: there is a port {number} already")
-        self.datapath.add_port(number, name, kind=kind)
+        self.datapath.add_port(number, name, kind=kind, device=device)
         added = Port(
             number=number,
             name=name,
@@ -250,21 +250,27 @@ class Bridge:
             kind=kind,
             state=port.LIVE,
         )
+        if kind in port.DEVICE_KINDS:
+            self._devices[number] = device or name
+            added = port.with_liveness(port.look_at_device(added, device or name))
+            self.datapath.set_port_flags(number, port.flags_of(added.config, added.state))
         self._ports[number] = added
         self._port_born[number] = time.monotonic_ns()
         self._tell(PortStatus(PORT_ADD, added))
 
     def open_port(self, config: PortConfig) -> None:
         """Adds the port that a configuration describes."""
-        if config.kind not in ("null", "mem"):
-            raise OkoError(f"port {config.number}: {config.kind} is not there yet")
-        self.add_port(config.number, config.name, kind=config.kind)
+        device = config.target
+        if config.kind == "internal" and not device:
+            device = self.name if config.number == port.LOCAL else config.name
+        self.add_port(config.number, config.name, kind=config.kind, device=device)
 
     def remove_port(self, number: int) -> None:
         """Removes a port; flows that name it stay, and drop."""
         gone = self._port(number)
         self.datapath.remove_port(number)
         del self._ports[number], self._port_born[number]
+        self._devices.pop(number, None)
         self._tell(PortStatus(PORT_DELETE, gone))
 
     def ports(self) -> list[Port]:
@@ -286,14 +292,17 @@ class Bridge:
         self._change_port(replace(old, config=(old.config & ~mask) | (config & mask)))
 
     def _change_port(self, new: Port) -> None:
+        new = port.with_liveness(new)
         if new == self._ports[new.number]:
             return
-        live = not (new.config & port.PORT_DOWN or new.state & port.LINK_DOWN)
-        state = new.state & ~port.LIVE | (port.LIVE if live else 0)
-        new = replace(new, state=state)
         self.datapath.set_port_flags(new.number, port.flags_of(new.config, new.state))
         self._ports[new.number] = new
         self._tell(PortStatus(PORT_MODIFY, new))
+
+    def look_at_links(self) -> None:
+        """Looks whether devices went up or down, and tells the listeners."""
+        for number, device in self._devices.items():
+            self._change_port(port.look_at_device(self._ports[number], device))
 
     def port_stats(self, number: int | None = None) -> list[PortStats]:
         """Counters of one port, or (None) of all."""
@@ -307,7 +316,7 @@ class Bridge:
                 tx_packets=p.tx_packets,
                 rx_bytes=p.rx_bytes,
                 tx_bytes=p.tx_bytes,
-                rx_dropped=0,
+                rx_dropped=p.rx_dropped,
                 tx_dropped=p.tx_dropped,
                 rx_errors=0,
                 tx_errors=0,
@@ -406,7 +415,7 @@ class Bridge:
     def packet_out(self, data: bytes, in_port: int, actions: tuple[Action, ...]) -> None:
         """Carries out an action list on a frame, as if it had come in through in_port. What leaves
         has left when this returns. BridgeError has the name."""
-        frame = Frame(data, in_port, time.monotonic_ns() if self.live else 0)
+        frame = Frame(data, in_port)
         try:
             self.datapath.packet_out(frame, actions, worker=self.datapath.workers - 1)
         except CoreError as exc:
@@ -644,22 +653,22 @@ class Bridge:
             self._listeners.remove(listener)
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Lets the loop call poll() when events wait, and keeps the clock going."""
+        """Lets the loop call poll() when events wait."""
         fd = self.datapath.event_fd()
-        self.live = True
         loop.add_reader(fd, self._readable, fd)
-        timer: list[asyncio.TimerHandle] = []
-
-        def tick() -> None:
-            self.datapath.tick(time.monotonic_ns())
-            timer[:] = [loop.call_later(TICK_SECONDS, tick)]
 
         def detach() -> None:
-            timer[0].cancel()
             loop.remove_reader(fd)
 
-        tick()
         self._detach = detach
+
+    def start(self, threads: int = 1, *, busy_poll: bool = False) -> None:
+        """Starts forwarding threads; from now on time is the machine's. The datapath has one worker
+        more than there are threads: the control thread's, for packet-out."""
+        if threads >= self.datapath.workers:
+            raise OkoError(f"{threads} threads and the control thread need {threads + 1} workers")
+        self.datapath.start(threads, busy_poll=busy_poll)
+        self.live = True
 
     def detach(self) -> None:
         """Undoes attach()."""

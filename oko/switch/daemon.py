@@ -26,7 +26,7 @@ from typing import Protocol
 from oko.datapath import Datapath
 from oko.errors import OkoError
 from oko.switch import config as configuration
-from oko.switch import log
+from oko.switch import log, ports
 from oko.switch.bridge import Bridge
 from oko.switch.config import BridgeConfig, Config
 from oko.switch.ports import LOCAL
@@ -142,6 +142,7 @@ class Daemon:
             loop.add_signal_handler(signal.SIGHUP, self._hang_up)
             for own in self.config.bridges:
                 await self._start(own)
+            self._watch_links(loop)
             logger.info("ready, pid %d, run directory %s", os.getpid(), self.config.run_dir)
             await self._end.wait()
             logger.info("ending")
@@ -152,6 +153,24 @@ class Daemon:
             for name in list(self.running):
                 await self._stop(name)
             pid_file.close()
+
+    def _watch_links(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Ports follow their devices at once."""
+        watch = ports.watch_links()
+
+        def changed() -> None:
+            with suppress(OSError):
+                while watch.recv(65536):
+                    pass
+            for there in self.running.values():
+                there.bridge.look_at_links()
+
+        async def close() -> None:
+            loop.remove_reader(watch)
+            watch.close()
+
+        loop.add_reader(watch, changed)
+        self._closers.append(close)
 
     # ---------------------------------------------------------------- bridges
 
@@ -175,6 +194,7 @@ class Daemon:
             if own.flows:
                 self._read_flows(bridge, own.flows)
             bridge.attach(asyncio.get_running_loop())
+            bridge.start(own.workers, busy_poll=own.busy_poll)
             agent = self._make_agent(bridge, own, self.config)
             self.running[own.name] = Running(bridge, own, agent)
             await agent.listen(f"punix:{self.config.run_dir / own.name}.mgmt")

@@ -6,8 +6,11 @@ port flags say the same with different numbers; the translation is here.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
-from dataclasses import dataclass
+import socket
+import struct
+from dataclasses import dataclass, replace
 
 from oko import datapath
 
@@ -70,6 +73,44 @@ def flags_of(config: int, state: int) -> int:
     if state & LINK_DOWN:
         flags |= datapath.DOWN
     return flags
+
+
+DEVICE_KINDS = ("afpacket", "tap", "internal")
+
+_SIOCGIFFLAGS, _SIOCGIFHWADDR = 0x8913, 0x8927
+_IFF_UP, _IFF_RUNNING = 0x1, 0x40
+
+
+def _ask(request: int, device: str) -> bytes | None:
+    """An ioctl of netdevice(7); None when there is no such device."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        try:
+            return fcntl.ioctl(any_socket, request, struct.pack("16s24x", device.encode()))
+        except OSError:
+            return None
+
+
+def with_liveness(port: Port) -> Port:
+    """The port with LIVE as its other bits have it."""
+    live = not (port.config & PORT_DOWN or port.state & LINK_DOWN)
+    return replace(port, state=port.state & ~LIVE | (LIVE if live else 0))
+
+
+def look_at_device(port: Port, device: str) -> Port:
+    """The port with its device's address and link state as they are now."""
+    flags, address = _ask(_SIOCGIFFLAGS, device), _ask(_SIOCGIFHWADDR, device)
+    bits = struct.unpack_from("16xH", flags)[0] if flags is not None else 0
+    up = bits & _IFF_UP and bits & _IFF_RUNNING
+    hw_addr = port.hw_addr if address is None else int.from_bytes(address[18:24], "big")
+    state = port.state & ~LINK_DOWN | (0 if up else LINK_DOWN)
+    return replace(port, state=state, hw_addr=hw_addr)
+
+
+def watch_links() -> socket.socket:
+    """A netlink socket that is readable when a device of this host changed (rtnetlink(7))."""
+    watch = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
+    watch.bind((0, 1))  # RTMGRP_LINK
+    return watch
 
 
 def made_up_address(*names: str) -> int:

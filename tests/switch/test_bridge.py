@@ -9,6 +9,7 @@ import pytest
 
 from oko.datapath import Frame
 from oko.model import actions as act
+from oko.model.fields import PORT_TABLE
 from oko.model.flow import (
     DELETE,
     MODIFY,
@@ -243,8 +244,9 @@ def test_the_loop_hears_of_events(bridge):
 
     async def session() -> None:
         bridge.attach(asyncio.get_running_loop())
+        bridge.start()
         before = bridge.now
-        bridge.datapath.process([Frame(FRAME, in_port=1)])
+        bridge.packet_out(FRAME, 1, (act.Output(PORT_TABLE),))
         for _ in range(100):
             await asyncio.sleep(0.01)
             if ears.heard and bridge.now > before:

@@ -1,0 +1,31 @@
+/* Forwarding threads: packets from live ports through the datapath, until told to stop.
+ *
+ * Each thread is one worker and serves the ports whose number says so. Its loop: take a burst from
+ * each of its ports in turn, hand it to oko_worker_burst(), and when nothing has come for a while
+ * go offline and sleep in ppoll() until something does, a port is added or removed, or a timeout
+ * may fall due. So an idle switch costs next to no CPU, and nothing that waits for a grace period
+ * waits for traffic.
+ *
+ * The frames lie in the thread's own buffers; a port may be removed while they are on their way.
+ *
+ * Thread-safety: start and stop by one thread; wake from any. */
+#ifndef OKO_LIVE_H
+#define OKO_LIVE_H
+
+#include "oko.h"
+
+#include <time.h>
+
+static inline uint64_t oko_monotonic_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+struct oko_live;
+
+/* The threads look at the datapath's ports anew. Takes NULL. */
+void oko_live_wake(struct oko_live *live);
+
+#endif

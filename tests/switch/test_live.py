@@ -1,0 +1,267 @@
+"""Hosts in network namespaces talk through a bridge's live ports."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+from namespaces import hosts, run, why_not
+
+from oko.datapath import Datapath
+from oko.errors import CoreError
+from oko.switch import ports
+from oko.switch.bridge import Bridge
+from oko.switch.config import parse_port
+from oko.switch.events import BridgeEvent, PacketIn, PortStatus
+from oko.text import parse_rules
+
+
+def bridge_of(*specs: str, flows: str = "", workers: int = 1) -> Bridge:
+    bridge = Bridge("br0", Datapath(workers=workers + 1))
+    try:
+        for spec in specs:
+            bridge.open_port(parse_port(spec))
+        bridge.apply(list(parse_rules(flows, "flows")))
+        bridge.start(workers)
+    except BaseException:
+        bridge.close()
+        raise
+    return bridge
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(
+    "flows",
+    [
+        "actions=NORMAL",
+        "in_port=1,actions=output:2\nin_port=2,actions=output:1",
+        "arp,actions=flood\nicmp,nw_dst=10.9.0.1,actions=output:1\n"
+        "icmp,nw_dst=10.9.0.2,actions=push_vlan:0x8100,mod_vlan_vid:5,goto_table:1\n"
+        "table=1,dl_vlan=5,actions=strip_vlan,output:2",
+    ],
+)
+def test_ping(flows, workers):
+    with hosts("10.9.0.1/24", "10.9.0.2/24") as (a, b):
+        bridge = bridge_of(f"1=afpacket:{a.device}", f"2=afpacket:{b.device}",
+                           flows=flows, workers=workers)  # fmt: skip
+        try:
+            assert a.ping(b.address) and b.ping(a.address)
+            one, two, _ = bridge.port_stats()
+            assert one.rx_packets >= 6 and one.tx_packets >= 6 and two.rx_dropped == 0
+            bridge.apply(list(parse_rules("delete table=255", "flows")))
+            assert not a.ping(b.address, n=1, wait=1)
+        finally:
+            bridge.close()
+
+
+SERVER = """
+import socket, sys, hashlib
+server = socket.create_server(("0.0.0.0", 5000))
+print("ready", flush=True)
+peer, _ = server.accept()
+digest, n = hashlib.sha256(), 0
+while data := peer.recv(1 << 16):
+    digest.update(data); n += len(data)
+peer.sendall(f"{n} {digest.hexdigest()}".encode())
+peer.close()
+"""
+CLIENT = """
+import socket, sys, hashlib, random
+data = random.Random(1).randbytes(4 << 20)
+peer = socket.create_connection((sys.argv[1], 5000), 20)
+peer.sendall(data); peer.shutdown(socket.SHUT_WR)
+got = peer.recv(1000).decode()
+assert got == f"{len(data)} {hashlib.sha256(data).hexdigest()}", got
+"""
+
+
+@pytest.mark.parametrize("device", ["as it is", "vlan"])
+def test_tcp_with_all_that_senders_leave_to_the_hardware(device):
+    """Checksums, segmentation and tags of a real host: 4 MiB arrive whole and in time."""
+    with hosts("10.9.0.1/24", "10.9.0.2/24") as (a, b):
+        to = b.address
+        if device == "vlan":
+            to = "10.9.1.2"
+            for host, address in ((a, "10.9.1.1/24"), (b, "10.9.1.2/24")):
+                link = ("ip", "link", "add", "link", "eth0", "name", "v7", "type", "vlan", "id")
+                if host.run(*link, "7", check=False).returncode:
+                    pytest.skip("the kernel has no VLAN devices")
+                host.run("ip", "addr", "add", address, "dev", "v7")
+                host.run("ip", "link", "set", "v7", "up")
+        flows = "dl_vlan=7,actions=NORMAL" if device == "vlan" else "vlan_tci=0,actions=NORMAL"
+        bridge = bridge_of(f"1=afpacket:{a.device}", f"2=afpacket:{b.device}", flows=flows)
+        server = b.popen(sys.executable, "-c", SERVER, stdout=subprocess.PIPE)
+        try:
+            assert server.stdout.readline() == b"ready\n"
+            began = time.monotonic()
+            client = a.run(sys.executable, "-c", CLIENT, to, check=False)
+            assert client.returncode == 0, client.stderr
+            assert time.monotonic() - began < 20
+            assert max(p.rx_dropped for p in bridge.port_stats()) == 0
+        finally:
+            server.kill()
+            server.wait()
+            server.stdout.close()
+            bridge.close()
+
+
+def test_the_hosts_own_port():
+    """An internal port is a device of this host: ping from here to a namespace."""
+    with hosts("10.9.7.2/24") as (host,):
+        name = f"oi{os.getpid() % 100000}"
+        bridge = Bridge("br0")
+        try:
+            bridge.remove_port(ports.LOCAL)
+            bridge.open_port(parse_port(f"LOCAL=internal:{name}"))
+            bridge.open_port(parse_port(f"1=afpacket:{host.device}"))
+            bridge.apply(list(parse_rules("actions=NORMAL", "flows")))
+            bridge.start()
+            run("ip", "addr", "add", "10.9.7.1/24", "dev", name)
+            assert host.ping("10.9.7.1")
+            local = bridge.ports()[-1]
+            assert local.kind == "internal" and not local.state & ports.LINK_DOWN
+            address = run("cat", f"/sys/class/net/{name}/address").stdout.strip()
+            assert local.hw_addr == int(address.replace(":", ""), 16)
+        finally:
+            bridge.close()
+        assert run("ip", "link", "show", name, check=False).returncode != 0
+
+
+def test_ports_come_and_go_while_packets_flow():
+    with hosts("10.9.0.1/24", "10.9.0.2/24") as (a, b):
+        bridge = bridge_of(f"1=afpacket:{a.device}", f"2=afpacket:{b.device}",
+                           flows="actions=NORMAL")  # fmt: skip
+        flood = a.popen("ping", "-q", "-f", "-c", "100000", b.address, stdout=subprocess.DEVNULL)
+        try:
+            for _ in range(20):
+                bridge.remove_port(2)
+                time.sleep(0.01)
+                bridge.open_port(parse_port(f"2=afpacket:{b.device}"))
+                time.sleep(0.01)
+            assert b.ping(a.address)
+        finally:
+            flood.kill()
+            flood.wait()
+            bridge.close()
+
+
+def test_idle_costs_next_to_nothing():
+    with hosts("10.9.0.1/24") as (a,):
+        bridge = bridge_of(f"1=afpacket:{a.device}", flows="actions=NORMAL")
+        try:
+            time.sleep(0.2)
+            before = resource.getrusage(resource.RUSAGE_SELF)
+            time.sleep(1)
+            after = resource.getrusage(resource.RUSAGE_SELF)
+            used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+            assert used < 0.1
+        finally:
+            bridge.close()
+
+
+def test_flows_expire_without_packets():
+    bridge = Bridge("br0")
+
+    heard: list[BridgeEvent] = []
+
+    class Ears:
+        def event(self, event: BridgeEvent) -> None:
+            heard.append(event)
+
+    async def session() -> None:
+        bridge.attach(asyncio.get_running_loop())
+        bridge.listen(Ears())
+        bridge.start()
+        bridge.apply(list(parse_rules("hard_timeout=1,send_flow_rem,actions=drop", "flows")))
+        began = time.monotonic()
+        while not heard and time.monotonic() - began < 5:
+            await asyncio.sleep(0.02)
+        assert 0.9 < time.monotonic() - began < 2
+
+    asyncio.run(session())
+    (removed,) = heard
+    assert removed.reason == 1 and list(bridge.flow_stats()) == []
+    bridge.close()
+
+
+def test_ports_follow_their_links():
+    with hosts("10.9.0.1/24") as (a,):
+        bridge = bridge_of(f"1=afpacket:{a.device}")
+        heard: list[BridgeEvent] = []
+
+        class Ears:
+            def event(self, event: BridgeEvent) -> None:
+                heard.append(event)
+
+        try:
+            bridge.listen(Ears())
+            assert not bridge.ports()[0].state & ports.LINK_DOWN
+            a.run("ip", "link", "set", "eth0", "down")
+            bridge.look_at_links()
+            (down,) = heard
+            assert isinstance(down, PortStatus) and down.port.state == ports.LINK_DOWN
+            a.run("ip", "link", "set", "eth0", "up")
+            bridge.look_at_links()
+            assert heard[1].port.state == ports.LIVE
+        finally:
+            bridge.close()
+
+
+def test_a_device_that_is_not_there():
+    bridge = Bridge("br0")
+    with pytest.raises(CoreError, match="device nosuchdev"):
+        bridge.open_port(parse_port("1=afpacket:nosuchdev"))
+    with pytest.raises(CoreError, match="longer than 15"):
+        bridge.open_port(parse_port("1=tap:averyveryverylongname"))
+    assert [p.number for p in bridge.ports()] == [ports.LOCAL]
+    bridge.close()
+
+
+def test_packet_ins_and_packet_outs_of_a_live_port():
+    with hosts("10.9.0.1/24") as (a,):
+        bridge = bridge_of(f"1=afpacket:{a.device}", flows="arp,actions=controller")
+        heard: list[BridgeEvent] = []
+
+        class Ears:
+            def event(self, event: BridgeEvent) -> None:
+                heard.append(event)
+
+        bridge.listen(Ears())
+        try:
+            a.ping("10.9.0.77", n=1, wait=1)
+            end = time.monotonic() + 2
+            while not heard and time.monotonic() < end:
+                bridge.poll()
+                time.sleep(0.01)
+            assert isinstance(heard[0], PacketIn) and heard[0].in_port == 1
+            mac = bytes.fromhex(a.mac.replace(":", ""))
+            assert heard[0].data[6:12] == mac
+            reply = mac + b"\x02\0\0\0\0\x99" + b"\x08\x06\0\1\x08\0\6\4\0\2"
+            reply += b"\x02\0\0\0\0\x99" + socket.inet_aton("10.9.0.77")
+            reply += mac + socket.inet_aton("10.9.0.1")
+            bridge.packet_out(reply, ports.LOCAL, _output(1))
+            end = time.monotonic() + 2
+            while time.monotonic() < end:
+                if "02:00:00:00:00:99" in a.run("ip", "neigh").stdout:
+                    break
+                bridge.packet_out(reply, ports.LOCAL, _output(1))
+                time.sleep(0.02)
+            assert "02:00:00:00:00:99" in a.run("ip", "neigh").stdout
+        finally:
+            bridge.close()
+
+
+def _output(number: int):
+    from oko.model.actions import Output
+
+    return (Output(number),)
+
+
+def test_skips_say_why():
+    assert why_not() == "" or "need" in why_not() or "no " in why_not()
