@@ -2,7 +2,7 @@
 
     -- case NAME          begins a case; then sections, each after a line `-- section`:
     -- asm                assembler text (oko.bpf.asm)
-    -- error              the whole reason, word for word, ..
+    -- error              the whole reason, word for word ("..." stands for a word), ..
     -- at                 .. the disassembly of the instruction that it names, ..
     -- hint               .. and a part of the hint. None of them: the program is accepted
     -- options            of loading: guarded, max_worst_case=N, verify_budget=N, verify_memory=N

@@ -51,7 +51,9 @@ static int charge(struct builder *b, uint64_t work)
     b->cfg->work += work;
     if (b->cfg->work <= b->budget)
         return 0;
-    return oko_err(b->error, OKO_E_VERIFY, "the program's control flow is too complex to analyse");
+    oko_err(b->error, OKO_E_VERIFY, "the program's control flow is too complex to analyse");
+    oko_err_hint(b->error, "split the program, or simplify its loops and branches");
+    return OKO_E_VERIFY;
 }
 
 /* ---------------------------------------------------------------- registers */

@@ -376,8 +376,8 @@ static int find_levels(struct graph *g)
     struct oko_walk *w = g->w;
     for (uint32_t level = 0;; level++) {
         bool cycles;
-        if (level == MAX_LEVELS)
-            return oko_refuse_at(w, 0, "put inner loops into functions of their own",
+        if (level > MAX_LEVELS)
+            return oko_refuse_at(w, 0, "make one loop of several, or place them side by side",
                                  "loops are nested more than %d deep", MAX_LEVELS);
         g->comp[level] = calloc(g->n_nodes, sizeof(*g->comp[0]));
         g->trips[level] = calloc(g->n_nodes, sizeof(*g->trips[0]));

@@ -252,30 +252,32 @@ static int64_t *thresholds(const struct oko_prog_spec *spec, uint32_t *n)
     return list;
 }
 
+/* How much a refusal says: all but the number of instructions was proved; what is wrong; that work
+ * or memory ran out. */
+enum rank { EXHAUSTED, WRONG, COUNTED };
+
 /* A refusal is final when no gear could do better: the path to it is one path of the program, on
- * which nothing was joined. Of several gears' refusals the one that says most is shown: a count of
- * instructions (everything else was proved), else the last one that is not about exhaustion. */
+ * which nothing was joined. Of several gears' refusals the one that says most is shown, the latest
+ * if several do. */
 static int run_gears(struct oko_walk *w, uint64_t total, uint64_t *worst)
 {
     size_t n = sizeof(gears) / sizeof(gears[0]);
     struct oko_error best = {0};
-    bool counted = false;
+    enum rank best_rank = EXHAUSTED;
     int status = OKO_E_VERIFY;
     for (size_t g = 0; g < n && status == OKO_E_VERIFY; g++) {
-        w->budget = total / 8 * gears[g].eighths;
+        w->budget = total / 8 * gears[g].eighths + total % 8 * gears[g].eighths / 8;
         w->exhausted = false;
         w->walking = true;
         status = run_gear(w, gears[g].gear, worst);
-        bool proved = status == 0;
-        if (proved)
+        enum rank rank = status == 0 ? COUNTED : w->exhausted ? EXHAUSTED : WRONG;
+        if (status == 0)
             status = check_worst_case(w, worst);
-        if (status != OKO_E_VERIFY)
-            break;
-        if (!w->exhausted && w->walking && !w->node[w->from].joined)
+        if (status == OKO_E_VERIFY && rank == WRONG && w->walking && !w->node[w->from].joined)
             return status;
-        if (proved || best.code == 0 || (!counted && !w->exhausted))
+        if (rank >= best_rank)
             best = *w->error;
-        counted |= proved;
+        best_rank = rank > best_rank ? rank : best_rank;
     }
     if (status == OKO_E_VERIFY)
         *w->error = best;
