@@ -7,8 +7,10 @@
  * preloaded), each worker takes its share of it in input order, and when all have finished, what
  * they sent is brought into order and the next round, collected meanwhile, begins. So memory is
  * bounded, nothing is shared between workers but the datapath, and output order does not depend on
- * the threads' speed. oko_replay_run() returns after a slice of time, so that Python can show
- * progress, collect events and take Ctrl-C without any thread of its own.
+ * the threads' speed. Where nothing has to be read, paced or written, the calling thread is a
+ * worker itself, and workers run a few rounds ahead of each other. oko_replay_run() returns after a
+ * slice of time, so that Python can show progress, collect events and take Ctrl-C without any
+ * thread of its own.
  *
  * The datapath clock (design, section 3). Each capture is read in its order, its times never
  * running back; several are merged by time, at equal times in the order of the arguments. When
@@ -24,7 +26,6 @@
  * the round it was given, which nobody changes meanwhile. */
 #include "oko.h"
 
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,11 +35,13 @@
 #include "parse.h"
 #include "port_pcap.h"
 #include "spread.h"
+#include "team.h"
 #include "worker.h"
 
 enum {
     /* With a packet-in each, what a round gives fits into half of a 16 MiB event ring. */
     ROUND_ITEMS = 16384,
+    CHUNK = 512, /* items of a round that a worker sorts out at a time */
     ROUND_BYTES = 4 << 20,
     ARENA_BYTES = 8 << 20, /* a preloaded capture is kept in pieces of this size */
     FRAME_ALIGN = 64,
@@ -68,13 +71,10 @@ struct round {
     uint32_t used;
 };
 
-/* What the forwarding threads are told to do, all of them at once. */
-enum order { ORDER_WORK, ORDER_ONLINE, ORDER_OFFLINE, ORDER_QUIT };
-
-struct thread {
-    struct oko_replay *replay;
-    uint32_t index;
-    pthread_t id;
+/* What the forwarding threads are told to do, all of them. */
+struct task {
+    enum { TASK_WORK, TASK_ONLINE, TASK_OFFLINE } order;
+    struct round round;
 };
 
 struct oko_replay {
@@ -119,14 +119,9 @@ struct oko_replay {
     uint32_t n_pkts;
 
     /* Several workers. */
-    struct thread *threads;
-    uint32_t n_threads;
-    pthread_mutex_t mutex;
-    pthread_cond_t go, done;
-    uint64_t generation; /* number of the round that is being worked on */
-    uint32_t working;    /* threads that have not finished it */
-    enum order order;
-    const struct round *current;
+    struct oko_team *team; /* workers 0.., or 1.. when the calling thread is one */
+    bool ahead;            /* the calling thread is worker 0 */
+    struct task tasks[OKO_TEAM_AHEAD];
     struct round rounds[2];
 };
 
@@ -472,23 +467,41 @@ static int run_single(struct oko_replay *r, struct oko_error *error)
 
 /* ---------------------------------------------------------------- several workers */
 
+/* The items of a worker among n, as a list of their places; without a branch per item, which
+ * nobody could predict. */
+static uint32_t share(const struct item *items, uint32_t n, uint32_t owner, uint16_t *places)
+{
+    uint32_t n_places = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        places[n_places] = (uint16_t)i;
+        n_places += items[i].owner == owner;
+    }
+    return n_places;
+}
+
 /* A worker's share of a round, in input order. All workers stay online for the whole slice, so that
  * a flow expires only when the slowest of them has passed its deadline. */
 static void work(struct oko_replay *r, uint32_t index, const struct round *round)
 {
     struct oko_worker *worker = oko_dp_worker(r->dp, index);
     struct oko_pkt pkts[OKO_BURST];
+    uint16_t places[CHUNK];
     uint32_t n = 0;
 
-    for (uint32_t i = 0; i < round->n; i++) {
-        const struct item *item = &round->items[i];
-        if (item->owner != index)
-            continue;
-        uint64_t ns = clock_of(r, item->units + round->shift);
-        fill_pkt(&pkts[n++], item, ns, round->seq + 1 + i);
-        if (n == r->opts.burst) {
-            oko_worker_burst(worker, pkts, n);
-            n = 0;
+    for (uint32_t at = 0; at < round->n; at += CHUNK) {
+        const struct item *items = round->items + at;
+        uint32_t n_places =
+            share(items, round->n - at < CHUNK ? round->n - at : CHUNK, index, places);
+        for (uint32_t k = 0; k < n_places; k++) {
+            const struct item *item = &items[places[k]];
+            if (k + AHEAD < n_places)
+                __builtin_prefetch(items[places[k + AHEAD]].data);
+            uint64_t ns = clock_of(r, item->units + round->shift);
+            fill_pkt(&pkts[n++], item, ns, round->seq + 1 + at + places[k]);
+            if (n == r->opts.burst) {
+                oko_worker_burst(worker, pkts, n);
+                n = 0;
+            }
         }
     }
     if (n)
@@ -497,63 +510,43 @@ static void work(struct oko_replay *r, uint32_t index, const struct round *round
     oko_worker_tick(worker, clock_of(r, round->items[round->n - 1].units + round->shift));
 }
 
-static void *thread_main(void *arg)
+static void carry_out(void *ctx, uint32_t index, uint64_t number)
 {
-    struct thread *t = arg;
-    struct oko_replay *r = t->replay;
-    uint64_t seen = 0;
+    struct oko_replay *r = ctx;
+    const struct task *task = &r->tasks[number % OKO_TEAM_AHEAD];
 
-    for (;;) {
-        pthread_mutex_lock(&r->mutex);
-        while (r->generation == seen)
-            pthread_cond_wait(&r->go, &r->mutex);
-        enum order order = r->order;
-        const struct round *round = r->current;
-        seen = r->generation;
-        pthread_mutex_unlock(&r->mutex);
-
-        if (order == ORDER_QUIT)
-            return NULL;
-        if (order == ORDER_ONLINE)
-            oko_worker_online(oko_dp_worker(r->dp, t->index));
-        else if (order == ORDER_OFFLINE)
-            oko_worker_offline(oko_dp_worker(r->dp, t->index));
-        else
-            work(r, t->index, round);
-
-        pthread_mutex_lock(&r->mutex);
-        if (--r->working == 0)
-            pthread_cond_signal(&r->done);
-        pthread_mutex_unlock(&r->mutex);
-    }
+    if (task->order == TASK_ONLINE)
+        oko_worker_online(oko_dp_worker(r->dp, index));
+    else if (task->order == TASK_OFFLINE)
+        oko_worker_offline(oko_dp_worker(r->dp, index));
+    else
+        work(r, index, &task->round);
 }
 
-static void give_order(struct oko_replay *r, enum order order, const struct round *round)
+static struct task *next_task(struct oko_replay *r)
 {
-    pthread_mutex_lock(&r->mutex);
-    r->order = order;
-    r->current = round;
-    r->working = r->n_threads;
-    r->generation++;
-    pthread_cond_broadcast(&r->go);
-    pthread_mutex_unlock(&r->mutex);
+    oko_team_wait_room(r->team);
+    return &r->tasks[oko_team_next(r->team) % OKO_TEAM_AHEAD];
 }
 
-static void wait_work(struct oko_replay *r)
+/* All workers, the calling thread included, take part or rest. */
+static void turn(struct oko_replay *r, bool online)
 {
-    pthread_mutex_lock(&r->mutex);
-    while (r->working)
-        pthread_cond_wait(&r->done, &r->mutex);
-    pthread_mutex_unlock(&r->mutex);
+    next_task(r)->order = online ? TASK_ONLINE : TASK_OFFLINE;
+    oko_team_give(r->team);
+    if (r->ahead)
+        (online ? oko_worker_online : oko_worker_offline)(oko_dp_worker(r->dp, 0));
+    oko_team_wait_all(r->team);
 }
 
 /* Preloaded and without a pace, a round is a stretch of items: nothing is looked at. */
 static enum take cut_out(struct oko_replay *r, struct round *round)
 {
-    uint64_t n = r->n_items - r->cursor;
-    if (n > ROUND_ITEMS)
-        n = ROUND_ITEMS;
-    while (n > 1 && r->sums[r->cursor + n] - r->sums[r->cursor] > ROUND_BYTES)
+    /* Several rounds under way have to fit into the event ring together. */
+    uint64_t parts = r->ahead ? OKO_TEAM_AHEAD : 1, n = r->n_items - r->cursor;
+    if (n > ROUND_ITEMS / parts)
+        n = ROUND_ITEMS / parts;
+    while (n > 1 && r->sums[r->cursor + n] - r->sums[r->cursor] > ROUND_BYTES / parts)
         n /= 2;
     if (r->opts.max_packets && n > r->opts.max_packets - r->status.packets)
         n = r->opts.max_packets - r->status.packets;
@@ -620,12 +613,14 @@ static int run_workers(struct oko_replay *r, struct oko_error *error)
         enum take ended = collect(r, round, &due);
 
         /* The round before has been worked on meanwhile. */
-        wait_work(r);
+        oko_team_wait_all(r->team);
         int err = writer_errors(r, error);
         if (err)
             return err;
-        if (round->n)
-            give_order(r, ORDER_WORK, round);
+        if (round->n) {
+            *next_task(r) = (struct task){.order = TASK_WORK, .round = *round};
+            oko_team_give(r->team);
+        }
         uint64_t now = wall();
         bool stop =
             now > r->slice_end || oko_dp_events_waiting(r->dp) || enough(r) || ended == TAKE_REFILL;
@@ -633,11 +628,11 @@ static int run_workers(struct oko_replay *r, struct oko_error *error)
             stop = !wait_until(r, due);
         int result = OKO_REPLAY_MORE;
         if (ended == TAKE_END) {
-            wait_work(r);
+            oko_team_wait_all(r->team);
             result = next_round(r);
         }
         if (stop || result != OKO_REPLAY_MORE) {
-            wait_work(r);
+            oko_team_wait_all(r->team);
             err = writer_errors(r, error);
             if (err)
                 return err;
@@ -646,11 +641,39 @@ static int run_workers(struct oko_replay *r, struct oko_error *error)
     }
 }
 
+/* Preloaded, without a pace and without writers: rounds are cut out as long as there is room, and
+ * the calling thread does its share of each as worker 0. */
+static int run_ahead(struct oko_replay *r)
+{
+    uint64_t own = oko_team_next(r->team); /* this thread's next task */
+    int result = OKO_REPLAY_MORE;
+
+    for (bool stop = false;;) {
+        while (!stop && oko_team_next(r->team) < own + OKO_TEAM_AHEAD &&
+               (oko_team_has_room(r->team) || oko_team_next(r->team) == own)) {
+            struct task *task = next_task(r);
+            task->order = TASK_WORK;
+            enum take ended = cut_out(r, &task->round);
+            if (task->round.n)
+                oko_team_give(r->team);
+            if (ended == TAKE_END)
+                result = next_round(r);
+            if (enough(r))
+                result = OKO_REPLAY_DONE;
+            stop =
+                result != OKO_REPLAY_MORE || wall() > r->slice_end || oko_dp_events_waiting(r->dp);
+        }
+        if (own == oko_team_next(r->team))
+            break;
+        work(r, 0, &r->tasks[own++ % OKO_TEAM_AHEAD].round);
+    }
+    oko_team_wait_all(r->team);
+    return result;
+}
+
 static int start_threads(struct oko_replay *r)
 {
-    r->threads = calloc(r->opts.n_workers, sizeof *r->threads);
-    if (!r->threads)
-        return OKO_E_NOMEM;
+    r->ahead = r->opts.preload && r->opts.pace == OKO_PACE_MAX && !r->n_writers;
     for (uint32_t i = 0; i < 2; i++) {
         if (r->opts.preload)
             break;
@@ -659,14 +682,7 @@ static int start_threads(struct oko_replay *r)
         if (!r->rounds[i].own || !r->rounds[i].bytes)
             return OKO_E_NOMEM;
     }
-    for (uint32_t i = 0; i < r->opts.n_workers; i++) {
-        struct thread *t = &r->threads[i];
-        *t = (struct thread){.replay = r, .index = i};
-        if (pthread_create(&t->id, NULL, thread_main, t))
-            return OKO_E_NOMEM;
-        r->n_threads++;
-    }
-    return 0;
+    return oko_team_new(r->opts.n_workers - r->ahead, r->ahead, carry_out, r, &r->team);
 }
 
 /* ---------------------------------------------------------------- public */
@@ -688,9 +704,6 @@ int oko_replay_new(struct oko_dp *dp, const struct oko_replay_opts *opts,
     struct oko_replay *r = calloc(1, sizeof *r);
     if (!r)
         return error->code = OKO_E_NOMEM;
-    pthread_mutex_init(&r->mutex, NULL);
-    pthread_cond_init(&r->go, NULL);
-    pthread_cond_init(&r->done, NULL);
     r->dp = dp;
     r->opts = *opts;
     if (!r->opts.burst)
@@ -744,12 +757,10 @@ int oko_replay_run(struct oko_replay *r, uint64_t slice_ns, struct oko_error *er
         flush_burst(r);
         oko_worker_offline(worker);
     } else {
-        give_order(r, ORDER_ONLINE, NULL);
-        wait_work(r);
-        result = run_workers(r, error);
-        wait_work(r);
-        give_order(r, ORDER_OFFLINE, NULL);
-        wait_work(r);
+        turn(r, true);
+        result = r->ahead ? run_ahead(r) : run_workers(r, error);
+        oko_team_wait_all(r->team);
+        turn(r, false);
     }
     uint64_t now = wall();
     r->status.run_ns = now - r->began;
@@ -781,12 +792,7 @@ void oko_replay_free(struct oko_replay *r)
 {
     if (!r)
         return;
-    give_order(r, ORDER_QUIT, NULL);
-    for (uint32_t i = 0; i < r->n_threads; i++)
-        pthread_join(r->threads[i].id, NULL);
-    pthread_mutex_destroy(&r->mutex);
-    pthread_cond_destroy(&r->go);
-    pthread_cond_destroy(&r->done);
+    oko_team_free(r->team);
     for (uint32_t i = 0; i < 2; i++) {
         free(r->rounds[i].own);
         free(r->rounds[i].bytes);
@@ -796,7 +802,6 @@ void oko_replay_free(struct oko_replay *r)
     free(r->arenas);
     free(r->items);
     free(r->sums);
-    free(r->threads);
     free(r->writers);
     oko_merge_free(r->merge);
     free(r);
