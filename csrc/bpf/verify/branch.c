@@ -37,6 +37,13 @@ static bool is_zero(const struct oko_reg *r)
 static const char *const compare_hint =
     "compare addresses only within one object, or with NULL after a map lookup";
 
+/* Whether the address cannot be 0. One with any number added to it could be, if somebody guesses
+ * where the object is. */
+static bool far_from_null(const struct oko_reg *p)
+{
+    return p->s.full.smin >= INT16_MIN && p->s.full.smax <= INT32_MAX;
+}
+
 /* A pointer against NULL. *taken, *falls: whether the jump may be taken, may fall through. */
 static int null_test(struct oko_walk *w, struct oko_reg *p, enum oko_cmp cmp, bool *taken,
                      bool *falls)
@@ -52,6 +59,9 @@ static int null_test(struct oko_walk *w, struct oko_reg *p, enum oko_cmp cmp, bo
         *taken = *falls = true;
         return 0;
     }
+    if (!far_from_null(p))
+        return oko_refuse(w, compare_hint, "%s plus an unbounded number is compared with NULL",
+                          oko_reg_describe(p));
     *taken = !equal;
     *falls = equal;
     return 0;
