@@ -202,7 +202,8 @@ int oko_dp_port_attach(struct oko_dp *dp, uint32_t number, const char *name,
                        const struct oko_port_ops *ops, void *ctx)
 {
     struct oko_port *port = calloc(1, sizeof *port);
-    struct oko_port_counters *counters = calloc(dp->opts.n_workers, sizeof *counters);
+    size_t counters_size = dp->opts.n_workers * sizeof(struct oko_port_counters);
+    struct oko_port_counters *counters = aligned_alloc(64, counters_size);
     if (!port || !counters) {
         free(port);
         free(counters);
@@ -211,6 +212,7 @@ int oko_dp_port_attach(struct oko_dp *dp, uint32_t number, const char *name,
             ops->close(&unborn);
         return OKO_E_NOMEM;
     }
+    memset(counters, 0, counters_size);
     port->ops = ops;
     port->number = number;
     port->ctx = ctx;

@@ -53,11 +53,14 @@ struct oko_port_ops {
     void (*close)(struct oko_port *port);
 };
 
+/* One cache line, at the beginning of one: no other worker's lies there. */
 struct oko_port_counters {
     uint64_t rx_packets, rx_bytes, tx_packets, tx_bytes, tx_dropped;
     uint64_t flush_burst; /* the worker's: burst in which flush is due */
     uint64_t pad[2];
 };
+
+_Static_assert(sizeof(struct oko_port_counters) == 64, "a cache line each");
 
 struct oko_port {
     struct oko_gc gc;

@@ -10,8 +10,11 @@
 
 struct oko_flow_stats *oko_flow_stats_new(uint32_t n_workers)
 {
-    struct oko_flow_stats *stats = calloc(1, sizeof *stats + n_workers * sizeof stats->worker[0]);
+    size_t size = n_workers * 2 * sizeof(struct oko_flow_counter);
+    struct oko_flow_stats *stats = aligned_alloc(64, size);
     if (stats) {
+        memset(stats, 0, size);
+        stats->shift = n_workers > 1;
         stats->refs = 1;
         stats->n_workers = n_workers;
     }
@@ -29,7 +32,7 @@ void oko_flow_stats_sum(const struct oko_flow_stats *stats, uint64_t *packets, u
 {
     *packets = *bytes = *used_ns = 0;
     for (uint32_t i = 0; i < stats->n_workers; i++) {
-        const struct oko_flow_counter *counter = &stats->worker[i];
+        const struct oko_flow_counter *counter = &stats->slot[i << stats->shift];
         *packets += OKO_LOAD(&counter->packets);
         *bytes += OKO_LOAD(&counter->bytes);
         uint64_t used = OKO_LOAD(&counter->used_ns);
@@ -42,7 +45,7 @@ uint64_t oko_flow_stats_used(const struct oko_flow_stats *stats)
 {
     uint64_t newest = 0;
     for (uint32_t i = 0; i < stats->n_workers; i++) {
-        uint64_t used = OKO_LOAD(&stats->worker[i].used_ns);
+        uint64_t used = OKO_LOAD(&stats->slot[i << stats->shift].used_ns);
         if (used > newest)
             newest = used;
     }

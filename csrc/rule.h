@@ -36,9 +36,17 @@ struct oko_flow_counter {
 struct oko_flow_stats {
     uint32_t refs; /* under the datapath's mutex */
     uint32_t n_workers;
+    uint32_t shift; /* worker i's counter is slot i << shift */
+    uint32_t reserved;
     uint64_t maps_ns; /* atomic: when send_maps is due again */
-    struct oko_flow_counter worker[];
+    uint64_t pad;
+    /* With several workers each has a cache line of its own: the header and the first counter fill
+     * one, then every second slot is used. */
+    struct oko_flow_counter slot[];
 };
+
+_Static_assert(sizeof(struct oko_flow_counter) == 32, "two to a cache line");
+_Static_assert(offsetof(struct oko_flow_stats, slot) == 32, "header and first counter fill a line");
 
 struct oko_flow_stats *oko_flow_stats_new(uint32_t n_workers);
 void oko_flow_stats_unref(struct oko_flow_stats *stats);
@@ -49,7 +57,7 @@ uint64_t oko_flow_stats_used(const struct oko_flow_stats *stats);
 static inline void oko_flow_count(struct oko_flow_stats *stats, uint32_t worker, uint64_t packets,
                                   uint64_t bytes, uint64_t ns)
 {
-    struct oko_flow_counter *counter = &stats->worker[worker];
+    struct oko_flow_counter *counter = &stats->slot[worker << stats->shift];
     oko_count(&counter->packets, packets);
     oko_count(&counter->bytes, bytes);
     OKO_STORE(&counter->used_ns, ns);
