@@ -3,7 +3,8 @@
     oko-bench [--list] [--rounds N] [--json FILE] [PATTERN...]
     oko-bench --against kernel,dpdk-bpf,testpmd,ovs-dpdk [--json FILE] [--plot FILE]
 
-Figures are CPU time per operation, medians of interleaved samples. JSON lines: first the machine,
+Figures are CPU time per operation (of `workers`: wall time), medians of interleaved samples, beside
+the project's goals. JSON lines: first the machine,
 then one object per benchmark, which states what was measured (packets, flows, rules, entries).
 """
 
@@ -24,9 +25,9 @@ from oko.errors import OkoError
 
 def select(patterns: Sequence[str]) -> list[Benchmark]:
     """The registered benchmarks whose name or group matches any shell pattern; all without one."""
-    from oko.bench import forwarding  # registers them
+    from oko.bench import forwarding, loading  # registers them
 
-    assert forwarding
+    assert forwarding and loading
     benches = list(REGISTRY.values())
     if not patterns:
         return benches
@@ -48,20 +49,29 @@ def print_table(results: Sequence[Result]) -> None:
         table.add_column("benchmark")
         for heading in ("ns", "min", "max", "M/s"):
             table.add_column(heading, justify="right")
+        table.add_column("goal")
         for result in results:
             if result.benchmark.group != group:
                 continue
             if not result.samples:
-                table.add_row(result.benchmark.name, "left out", "", "", result.reason)
+                table.add_row(result.benchmark.name, "left out", "", "", "", result.reason)
                 continue
             table.add_row(
                 result.benchmark.name,
-                f"{result.median:.2f}",
-                f"{min(result.samples):.2f}",
-                f"{max(result.samples):.2f}",
-                f"{1e3 / result.median:.1f}",
+                f"{result.median:,.2f}",
+                f"{min(result.samples):,.2f}",
+                f"{max(result.samples):,.2f}",
+                f"{1e3 / result.median:.3g}" if result.median > 0 else "",
+                _goal(result),
             )
         console.print(table)
+
+
+def _goal(result: Result) -> str:
+    if not result.benchmark.goal:
+        return ""
+    verdict = {True: "met", False: "missed", None: "not compared"}[result.met]
+    return f"{result.benchmark.goal}: {verdict}"
 
 
 def run_against(options: argparse.Namespace) -> int:

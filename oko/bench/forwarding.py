@@ -6,12 +6,13 @@ tools/gen_workloads.py; rates are CPU time of the forwarding thread per packet.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 from collections.abc import Callable, Generator
-from contextlib import ExitStack
 from pathlib import Path
 
-from oko.bench.registry import Sample, Unavailable, benchmark
+from oko.bench.registry import Goal, Sample, Unavailable, benchmark
 from oko.bench.workloads import ROOT, workload
 from oko.bpf.asm import assemble
 from oko.bpf.spec import FuncSpec, ProgramSpec
@@ -27,19 +28,20 @@ def replaying(
     capture: str,
     rules: str | list[str],
     program: ProgramSpec | Path | None = None,
-    map_updates: list[str] | None = None,
+    workers: int = 1,
 ) -> Generator[Callable[[], Sample], None, None]:
     """A benchmark body: the capture over and over through the rules."""
     if isinstance(program, Path) and not program.exists():
         raise Unavailable(f"no {program.name}: run from a source tree")
     flows: list[str | Path] = [workload(rules)] if isinstance(rules, str) else [*rules]
-    with ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
         replayer = stack.enter_context(
             Replayer(
                 workload(f"{capture}.pcap"),
                 flows=flows,
                 programs={1: program} if program else {},
-                map_updates=map_updates or [],
+                workers=workers,
+                spread="5tuple",
                 preload=True,
                 duration=1e6,
                 dump_maps=False,
@@ -52,17 +54,27 @@ def replaying(
         def sample() -> Sample:
             nonlocal packets
             before = packets
-            start = time.thread_time()
+            clock = time.thread_time if workers == 1 else time.perf_counter
+            start = clock()
             packets = replayer.run_for(SLICE)
-            return Sample(packets - before, time.thread_time() - start)
+            return Sample(packets - before, clock() - start)
 
         yield sample
+
+
+GOALS = {
+    ("forward", "udp64_f1k"): Goal(ns=50),
+    ("exact", "udp64_f1k"): Goal(ns=100),
+    ("exact", "udp64_f100k"): Goal(ns=200),
+}
+"""20, 10 and 5 million packets a second."""
 
 
 def _register(rules: str, capture: str) -> None:
     @benchmark(
         f"forward/{rules}/{capture}",
         "forwarding",
+        goal=GOALS.get((rules, capture)),
         rules=RULES[rules],
         flows=FLOWS[capture],
         programs=0,
@@ -97,6 +109,25 @@ def _trivial() -> Generator[Callable[[], Sample], None, None]:
     yield from replaying("udp64_f1k", FILTERED, TRIVIAL)
 
 
+@benchmark(
+    "filter/trivial/added", "filter on every packet", goal=Goal(ns=5), flows=1_000, programs=1
+)
+def _trivial_added() -> Generator[Callable[[], Sample], None, None]:
+    """What the trivial filter adds: the difference of two samples next to each other."""
+    with contextlib.ExitStack() as stack:
+        samples = []
+        for rules, program in ((["priority=10,actions=output:2"], None), (FILTERED, TRIVIAL)):
+            body = replaying("udp64_f1k", rules, program)
+            samples.append(next(body))
+            stack.callback(next, body, None)
+
+        def sample() -> Sample:
+            without, with_filter = samples[0](), samples[1]()
+            return Sample(10**6, (with_filter.ns - without.ns) * 1e-3)
+
+        yield sample
+
+
 def _register_example(name: str, flows: int) -> None:
     capture = {count: capture for capture, count in FLOWS.items() if capture[:5] == "udp64"}[flows]
 
@@ -110,3 +141,28 @@ def _register_example(name: str, flows: int) -> None:
 for _name in ("stateless_firewall", "rate_limiter", "heavy_hitter", "port_scan"):
     for _flows in (1_000, 100_000):
         _register_example(_name, _flows)
+
+
+# ---------------------------------------------------------------- several workers
+
+
+def _register_workers(rules: str, workers: int) -> None:
+    one = f"workers/{rules}/1"
+
+    @benchmark(
+        f"workers/{rules}/{workers}",
+        "workers, wall time",
+        goal=Goal(times=1.8, of=one) if workers == 2 else None,
+        rules=RULES[rules],
+        flows=1_000,
+        workers=workers,
+    )
+    def body() -> Generator[Callable[[], Sample], None, None]:
+        if len(os.sched_getaffinity(0)) < workers:
+            raise Unavailable(f"fewer than {workers} cores")
+        yield from replaying("udp64_f1k", f"{rules}.flows", workers=workers)
+
+
+for _rules in ("forward", "exact", "acl"):
+    for _workers in (1, 2):
+        _register_workers(_rules, _workers)

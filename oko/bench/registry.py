@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Sample:
-    """What one sample did: how many operations in how many seconds of CPU time."""
+    """What one sample did: how many operations in how many seconds, of CPU time unless the group
+    says otherwise."""
 
     operations: int
     seconds: float
@@ -23,6 +24,20 @@ class Sample:
     def ns(self) -> float:
         """Nanoseconds per operation."""
         return self.seconds * 1e9 / self.operations
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a median is to reach: at most `ns`, or `times` as fast as benchmark `of`."""
+
+    ns: float = 0.0
+    times: float = 0.0
+    of: str = ""
+
+    def __str__(self) -> str:
+        if self.of:
+            return f"{self.times:g} times as fast as {self.of}"
+        return f"{self.ns:g} ns" if self.ns < 1e6 else f"{self.ns / 1e6:g} ms"
 
 
 Body = Callable[[], Generator[Callable[[], Sample], None, None]]
@@ -38,6 +53,7 @@ class Benchmark:
     body: Body
     unit: str
     facts: dict[str, int | str]
+    goal: Goal | None = None
 
 
 class Unavailable(Exception):
@@ -48,14 +64,14 @@ REGISTRY: dict[str, Benchmark] = {}
 
 
 def benchmark(
-    name: str, group: str, unit: str = "packet", **facts: int | str
+    name: str, group: str, unit: str = "packet", goal: Goal | None = None, **facts: int | str
 ) -> Callable[[Body], Body]:
     """Registers the decorated generator function under `name` (unique, `group/what`-like)."""
 
     def register(body: Body) -> Body:
         if name in REGISTRY:
             raise ValueError(f"benchmark {name} is registered twice")
-        REGISTRY[name] = Benchmark(name, group, body, unit, facts)
+        REGISTRY[name] = Benchmark(name, group, body, unit, facts, goal)
         return body
 
     return register

@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
-from oko.bench.registry import Benchmark, Sample, Unavailable
+from oko.bench.registry import Benchmark, Goal, Sample, Unavailable
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class Result:
     benchmark: Benchmark
     samples: tuple[float, ...]  # ns per operation
     reason: str = ""
+    met: bool | None = None  # of the goal; None without one, or where it cannot be told
 
     @property
     def median(self) -> float:
@@ -44,6 +45,7 @@ class Result:
             "ns_max": round(max(self.samples), 3),
             "mops": round(1e3 / self.median, 3),
             "samples": len(self.samples),
+            **({"goal": str(bench.goal), "met": self.met} if bench.goal else {}),
         }
 
 
@@ -93,9 +95,26 @@ def run(
                 progress(number + 1, rounds)
         measured = {bench.name: tuple(samples) for bench, _, samples in ready}
     return [
-        Result(bench, measured.get(bench.name, ()), left_out.get(bench.name, ""))
+        Result(
+            bench,
+            measured.get(bench.name, ()),
+            left_out.get(bench.name, ""),
+            _met(bench.goal, measured.get(bench.name, ()), measured),
+        )
         for bench in selected
     ]
+
+
+def _met(
+    goal: Goal | None, samples: Sequence[float], measured: dict[str, tuple[float, ...]]
+) -> bool | None:
+    if not goal or not samples:
+        return None
+    median = statistics.median(samples)
+    if not goal.of:
+        return median <= goal.ns
+    other = measured.get(goal.of)
+    return statistics.median(other) / median >= goal.times if other else None
 
 
 def _finish(generator: Generator[Callable[[], Sample], None, None]) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from oko.bench import main
-from oko.bench.registry import REGISTRY, Sample, Unavailable, benchmark
+from oko.bench.loading import thousand_instructions
+from oko.bench.registry import REGISTRY, Goal, Sample, Unavailable, benchmark
 from oko.bench.run import run
 
 
@@ -73,3 +74,42 @@ def test_samples_are_interleaved_and_cleaned_up() -> None:
     a, b = names
     assert calls == [a, b, a, b, b, a, f"end {b}", f"end {a}"]
     assert [result.median for result in results] == [1.0, 1.0]
+
+
+def test_goals_are_judged_by_medians() -> None:
+    goals = {
+        "test/slow": (30.0, None),
+        "test/met": (10.0, Goal(ns=10)),
+        "test/missed": (10.1, Goal(ns=10)),
+        "test/three-times": (10.0, Goal(times=3, of="test/slow")),
+        "test/not-four-times": (10.0, Goal(times=4, of="test/slow")),
+        "test/alone": (10.0, Goal(times=2, of="test/not-there")),
+    }
+    for name, (ns, goal) in goals.items():
+
+        @benchmark(name, "test", goal=goal)
+        def body(ns: float = ns):  # type: ignore[no-untyped-def]
+            samples = iter([ns, ns, ns, 1000 * ns])  # the first one does not count
+            yield lambda: Sample(1, next(samples) * 1e-9)
+
+    try:
+        results = run([REGISTRY[name] for name in goals], 3)
+    finally:
+        for name in goals:
+            del REGISTRY[name]
+    assert [result.met for result in results] == [None, True, False, True, False, None]
+    assert results[1].record()["goal"] == "10 ns"
+    assert results[3].record()["met"] is True
+    assert str(Goal(ns=5e7)) == "50 ms"
+
+
+def test_the_long_program_has_a_thousand_instructions() -> None:
+    assert thousand_instructions().n_insns == 1000
+
+
+@pytest.mark.parametrize("pattern", ["load/1000", "filter/trivial/added", "workers/forward/*"])
+def test_benchmarks_with_goals_run(pattern: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--rounds", "1", "--json", "-", pattern]) == 0
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()[1:]]
+    (judged,) = [r for r in records if "goal" in r or "left_out" in r]
+    assert "left_out" in judged or isinstance(judged["met"], bool)
