@@ -190,7 +190,8 @@ static void execute_group(struct oko_exec *x, uint32_t id)
         return;
     }
     uint32_t wire = x->pkt->meta.wire_len;
-    oko_group_count(group, w->index, group->n_buckets, wire);
+    if (!w->dry)
+        oko_group_count(group, w->index, group->n_buckets, wire);
     const struct oko_bucket *only = NULL;
     if (group->type != OKO_GROUP_ALL && !(only = oko_group_choose(group, w->view, x->key))) {
         oko_drop_note(x, OKO_DROP_GROUP);
@@ -200,7 +201,8 @@ static void execute_group(struct oko_exec *x, uint32_t id)
         const struct oko_bucket *bucket = &group->bucket[i];
         if (only ? bucket != only : !oko_group_live(w->view, bucket, 0))
             continue;
-        oko_group_count(group, w->index, i, wire);
+        if (!w->dry)
+            oko_group_count(group, w->index, i, wire);
         OKO_TRACE(w, OKO_TRACE_BUCKET, x->depth, x->table, NULL, id, i);
         execute_apart(x, bucket->ops, bucket->ops_len);
     }
@@ -356,7 +358,7 @@ static bool meter(struct oko_exec *x, uint32_t id)
 {
     struct oko_meter *m = oko_set_find(x->worker->view->meters, id);
     const struct oko_band *band =
-        m ? oko_meter_run(m, x->pkt->meta.rx_ns, x->pkt->meta.wire_len) : NULL;
+        m && !x->worker->dry ? oko_meter_run(m, x->pkt->meta.rx_ns, x->pkt->meta.wire_len) : NULL;
     if (!band)
         return true;
     if (band->type == OKO_BAND_DROP) {
@@ -374,7 +376,7 @@ static bool meter(struct oko_exec *x, uint32_t id)
 /* An event at most once per interval of the datapath clock and flow. */
 static void send_maps(struct oko_exec *x, const struct oko_op_head *op)
 {
-    if (!x->rule)
+    if (!x->rule || x->worker->dry)
         return; /* in a packet-out: refused before it comes here */
     uint64_t now = x->pkt->meta.rx_ns, *due = &x->rule->stats->maps_ns;
     uint64_t at = OKO_LOAD(due);

@@ -143,6 +143,7 @@ void oko_dp_free(struct oko_dp *dp)
         oko_cls_destroy(&dp->tables[i]);
     for (uint32_t i = 0; dp->workers && i < dp->opts.n_workers; i++)
         oko_worker_free(dp->workers[i]);
+    oko_worker_free(dp->tracer);
     for (uint32_t i = 0; i < OKO_LOG; i++)
         free(dp->log.at[i]);
     for (struct oko_teacher *t = dp->teachers, *next; t; t = next) {

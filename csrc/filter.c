@@ -18,7 +18,7 @@ static struct oko_prog *prog_of(const struct oko_worker *w, uint32_t slot)
 /* Counts what the burst decided with a program, and forgets it. */
 static void settle(struct oko_worker *w, struct oko_memo *memo)
 {
-    if (memo->counted)
+    if (memo->counted && !w->dry)
         oko_prog_count(memo->prog, w->index, (uint32_t)__builtin_popcount(memo->counted),
                        (uint32_t)__builtin_popcount(memo->counted & memo->matched),
                        (uint32_t)__builtin_popcount(memo->counted & memo->faulted));
@@ -49,6 +49,13 @@ void oko_filter_end(struct oko_worker *w)
 /* Runs on the packets todo. */
 static void run(struct oko_worker *w, struct oko_memo *memo, uint32_t todo)
 {
+    if (__builtin_expect(w->dry, 0)) {
+        bool faulted = false, matched = oko_dry_run(w, memo->prog, &faulted);
+        memo->ran |= todo;
+        memo->matched |= matched ? todo : 0;
+        memo->faulted |= faulted ? todo : 0;
+        return;
+    }
     bool interpret = w->dp->opts.flags & OKO_DP_INTERPRET;
     uint64_t faulted = 0;
     uint64_t matched = oko_prog_exec(memo->prog, w->env, interpret, w->in, todo, &faulted);

@@ -174,6 +174,8 @@ void oko_learn(struct oko_exec *x, const struct oko_op_head *op)
     struct learned flow;
     struct oko_match match;
     struct oko_ops_facts facts;
+    if (w->dry)
+        return;
     memcpy(&learn, oko_op_payload(op), sizeof learn);
     build(&flow, x, op);
     /* What the packet put together may not make sense, e.g. match bits that contradict. */
@@ -214,7 +216,8 @@ void oko_fin_timeout(struct oko_exec *x, const struct oko_op_head *op)
     struct oko_dp *dp = x->worker->dp;
     struct oko_rule *rule = (struct oko_rule *)(uintptr_t)x->rule;
     static const uint8_t tcp = 6, fin_or_rst = 0x05;
-    if (!rule || x->key->ip_proto[0] != tcp || !(x->key->tcp_flags[1] & fin_or_rst))
+    if (!rule || x->worker->dry || x->key->ip_proto[0] != tcp ||
+        !(x->key->tcp_flags[1] & fin_or_rst))
         return;
     uint16_t limits[2];
     memcpy(limits, oko_op_payload(op), sizeof limits);

@@ -178,6 +178,11 @@ void oko_live_wake(struct oko_live *live)
         eventfd_write(live->threads[i].wake, 1);
 }
 
+uint32_t oko_live_n_threads(const struct oko_live *live)
+{
+    return live ? live->n_threads : 0;
+}
+
 static void stop(struct oko_live *live)
 {
     OKO_STORE(&live->stop, true);

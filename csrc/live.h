@@ -27,5 +27,7 @@ struct oko_live;
 
 /* The threads look at the datapath's ports anew. Takes NULL. */
 void oko_live_wake(struct oko_live *live);
+/* 0 for NULL. */
+uint32_t oko_live_n_threads(const struct oko_live *live);
 
 #endif

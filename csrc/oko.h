@@ -950,6 +950,13 @@ int oko_dp_trace(struct oko_dp *dp, uint64_t seq);
  * not come yet. */
 uint32_t oko_dp_trace_read(struct oko_dp *dp, struct oko_trace_step *out, uint32_t max);
 
+/* The way that a frame would take now, if it came in through in_port, without side effects: nothing
+ * is sent, counted or learned, meters let it pass, and programs run on copies of what they write
+ * (bpf/shadow.h). As the given worker, as oko_dp_process(). Fills at most max steps and *n_steps
+ * with how many there are. frame->ns 0: now. */
+int oko_dp_trace_frame(struct oko_dp *dp, uint32_t worker, const struct oko_frame *frame,
+                       struct oko_trace_step *out, uint32_t max, uint32_t *n_steps);
+
 /* ---------------------------------------------------------------- captures */
 
 /* A pcap or pcapng file that is being read, from a file descriptor. Used by one thread. */

@@ -37,6 +37,11 @@ static void send(struct oko_exec *x, struct oko_port *port)
     struct oko_worker *w = x->worker;
     struct oko_port_counters *counters = &port->counters[w->index];
     const struct oko_port_ops *ops = port->ops;
+    if (__builtin_expect(w->dry, 0)) {
+        x->n_out++;
+        OKO_TRACE(w, OKO_TRACE_OUTPUT, x->depth, x->table, NULL, port->number, x->pkt->len);
+        return;
+    }
     if (ops && ops->tx) {
         if (ops->flush)
             flush_later(w, port);
@@ -134,7 +139,7 @@ uint32_t oko_normal(struct oko_worker *w, const struct oko_key *key, uint32_t in
     uint16_t vlan = (uint16_t)((key->vlan_vid[0] & 0x0f) << 8 | key->vlan_vid[1]);
     if (is_link_local(key->eth_dst))
         return 0;
-    if (!(key->eth_src[0] & 1) && oko_set_find(w->view->ports, in_port))
+    if (!(key->eth_src[0] & 1) && !w->dry && oko_set_find(w->view->ports, in_port))
         oko_macs_learn(macs, key->eth_src, vlan, in_port, now_ns);
     return key->eth_dst[0] & 1 ? 0 : oko_macs_find(macs, key->eth_dst, vlan, now_ns);
 }
@@ -184,7 +189,8 @@ void oko_packet_in(struct oko_exec *x, uint32_t max_len, uint16_t reason, uint32
     memcpy(&u32, x->key->pkt_mark, 4);
     event.pkt_mark = __builtin_bswap32(u32);
     memcpy(event.regs, x->key->reg, sizeof event.regs);
-    oko_ring_put(w->dp->events, &event, pkt->data);
+    if (!w->dry)
+        oko_ring_put(w->dp->events, &event, pkt->data);
     x->n_out++;
     OKO_TRACE(w, OKO_TRACE_CONTROLLER, x->depth, x->table, x->rule, n, reason);
 }

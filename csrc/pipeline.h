@@ -51,7 +51,9 @@ struct oko_worker {
 
     _Alignas(64) struct oko_dp *dp;
     uint32_t index;
-    bool changed; /* a table changed: candidates found before are void */
+    bool changed;              /* a table changed: candidates found before are void */
+    bool dry;                  /* only traces: nothing but this struct changes (hypothesis.c) */
+    struct oko_prog **shadows; /* dry: [slots], made when asked, or NULL */
     const struct oko_view *view;
     struct oko_env *env;
     struct oko_pool *pool;
@@ -116,7 +118,7 @@ struct oko_exec {
 /* pipeline.c */
 static inline void oko_flush_run(struct oko_worker *w, struct oko_run *run)
 {
-    if (run->rule)
+    if (run->rule && !w->dry)
         oko_flow_count(run->rule->stats, w->index, run->packets, run->bytes, run->ns);
     run->rule = NULL;
 }
@@ -202,6 +204,9 @@ static inline bool oko_forward(struct oko_worker *w, const struct oko_pkt *pkt, 
 }
 void oko_flush_out(struct oko_worker *w); /* counts what oko_forward() did */
 void oko_packet_in(struct oko_exec *x, uint32_t max_len, uint16_t reason, uint32_t controller);
+
+/* hypothesis.c: what the program says about the packet at hand, without a trace of the run. */
+bool oko_dry_run(struct oko_worker *w, struct oko_prog *prog, bool *faulted);
 
 /* learn.c */
 void oko_learn(struct oko_exec *x, const struct oko_op_head *op);

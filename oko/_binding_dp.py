@@ -391,6 +391,22 @@ class Dp(Handle):
     def trace_steps(self) -> list[TraceStep]:
         return self._listed("struct oko_trace_step[]", lib.oko_dp_trace_read, TraceStep)
 
+    def trace_frame(self, worker: int, frame: tuple[int, int, bytes, int, int]) -> list[TraceStep]:
+        """The way that one (in_port, ns, data, wire_len, seq) would take, without side effects."""
+        if not 0 <= worker < self.n_workers:
+            raise CoreError(f"there is no worker {worker}", lib.OKO_E_INVAL)
+        in_port, ns, data, wire_len, _ = frame
+        buffer = ffi.from_buffer("uint8_t[]", data)
+        record = ffi.new("struct oko_frame *")
+        record.data, record.len, record.wire_len = buffer, len(data), wire_len
+        record.in_port, record.ns = in_port, ns
+        out = ffi.new("struct oko_trace_step[]", 1024)
+        n = ffi.new("uint32_t *")
+        with self._running[worker]:
+            code = lib.oko_dp_trace_frame(self._ptr, worker, record, out, 1024, n)
+        check(code, what="trace")
+        return [_record(TraceStep, out[i]) for i in range(min(int(n[0]), 1024))]
+
     # ---------------------------------------------------------------- packets
 
     def process(self, worker: int, frames: Sequence[tuple[int, int, bytes, int, int]]) -> None:

@@ -541,6 +541,14 @@ class Datapath:
         """Records the way of the packet with this seq, when it comes."""
         self._dp.trace(seq)
 
+    def trace_frame(self, frame: Frame, *, worker: int = 0) -> list[TraceStep]:
+        """The way that a frame would take if it came in now: nothing is sent, counted or learned,
+        meters let it pass, and programs run on copies of what they write. worker: one that nobody
+        else is running."""
+        return self._dp.trace_frame(
+            worker, (frame.in_port, frame.ns, frame.data, frame.wire_len, frame.seq)
+        )
+
     def trace_steps(self) -> list[TraceStep]:
         """The recorded way; empty until the packet has come."""
         return self._dp.trace_steps()

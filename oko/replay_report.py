@@ -9,27 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TextIO
 
-from ._binding_replay import drop_name
 from .bpf import typed
-from .datapath import Event, TraceStep
-from .model.fields import FIELDS
-from .replayer import FlowResult, MapResult, ReplayResult
+from .datapath import Event
+from .replayer import MapResult, ReplayResult
 from .text.match import format_match
 from .text.values import format_port
+from .trace import match_text, tell
 
 SCHEMA = "oko-replay/1"
 SHOWN = 1000
 """Entries of a map, and events, that text output shows at most; JSON has all."""
 
-OP_NAMES = {
-    1: "meter", 2: "apply_actions", 3: "clear_actions", 4: "write_actions", 5: "write_metadata",
-    6: "goto_table", 16: "output", 17: "group", 18: "set_queue", 19: "set_field", 20: "move",
-    21: "push_vlan", 22: "pop_vlan", 23: "push_mpls", 24: "pop_mpls", 25: "push_pbb",
-    26: "pop_pbb", 27: "set_mpls_ttl", 28: "dec_mpls_ttl", 29: "set_ttl", 30: "dec_ttl",
-    31: "copy_ttl_out", 32: "copy_ttl_in", 33: "resubmit", 34: "learn", 35: "clone",
-    36: "controller", 37: "note", 38: "exit", 39: "push", 40: "pop", 41: "fin_timeout",
-    42: "dec_ttl", 43: "output_reg", 44: "send_maps", 45: "set_vlan_tci", 46: "output",
-}  # fmt: skip
+
 """enum oko_op in the words of the flow grammar."""
 
 
@@ -211,7 +202,7 @@ def tables(result: ReplayResult) -> Iterator[Table]:
         for flow in result.flows:
             flows.add(
                 flow.n_packets, flow.n_bytes, str(flow.table), str(flow.priority),
-                match_text(flow), flow.actions or "(learned)",
+                match_text(flow.match, flow.filter_prog), flow.actions or "(learned)",
             )  # fmt: skip
         yield flows
     if result.programs:
@@ -230,13 +221,6 @@ def tables(result: ReplayResult) -> Iterator[Table]:
         for reason, n in sorted(result.drops.items(), key=lambda item: -item[1]):
             drops.add(n, reason)
         yield drops
-
-
-def match_text(flow: FlowResult) -> str:
-    """Match and filter of a flow on one line."""
-    words = [f"filter_prog={flow.filter_prog}"] if flow.filter_prog else []
-    match = format_match(flow.match)
-    return ",".join([*words, *([match] if match else [])]) or "(all)"
 
 
 def summary(result: ReplayResult) -> Iterator[str]:
@@ -321,55 +305,11 @@ def trace_lines(result: ReplayResult, number: int) -> Iterator[str]:
     if not result.trace:
         yield f"packet {number}: there is none; the captures have {count(result.packets, 'packet')}"
         return
-    flows = {flow.id: flow for flow in result.flows}
-    names = {number: program.name for number, program in result.programs.items()}
-    for step in result.trace:
-        yield "  " * INDENT.get(step.kind, step.depth + 2) + _step(step, number, flows, names)
-
-
-INDENT = {1: 0, 2: 1, 10: 1, 11: 1}
-"""Of steps that stand outside a table."""
-
-
-def _step(step: TraceStep, number: int, flows: dict[int, FlowResult], names: dict[int, str]) -> str:
-    """enum oko_trace_kind in words."""
-    flow = flows.get(step.flow_id)
-    rule = f"priority {step.priority}" + (f" {match_text(flow)}" if flow is not None else "")
-    actions = f", actions={flow.actions}" if flow is not None and flow.actions else ""
-    verdict = "match" if step.value == 1 else "no match"
-    words = {
-        1: f"packet {number}: {step.value:,} bytes, came in at port {format_port(step.arg)}",
-        2: f"table {step.table}:",
-        3: f"{rule}: program {step.arg} ({names.get(step.arg, '?')}) says {verdict}",
-        4: f"{rule}: chosen{actions}",
-        5: f"no flow matches in table {step.table}",
-        6: _operation(step),
-        7: f"left through port {format_port(step.arg)}",
-        8: f"sent to the controller, {step.arg:,} bytes",
-        9: f"group {step.arg}, bucket {step.value}",
-        10: "the action set is executed",
-        11: f"dropped: {drop_name(step.arg)}",
+    flows = {
+        flow.id: (match_text(flow.match, flow.filter_prog), flow.actions) for flow in result.flows
     }
-    return words.get(step.kind, f"step {step.kind}")
-
-
-def _operation(step: TraceStep) -> str:
-    """An instruction or action, with its main argument."""
-    name = OP_NAMES.get(step.arg, f"operation {step.arg}")
-    if name == "set_field" and step.value < len(FIELDS):
-        return f"{name} {FIELDS[step.value].name}"
-    if name in ("output", "resubmit"):
-        return f"{name}:{format_port(step.value)}" if name == "output" else f"{name}(,{step.value})"
-    if name in WITHOUT_ARGUMENT:
-        return name
-    return f"{name}:{step.value:#x}" if name.startswith(("push", "pop")) else f"{name}:{step.value}"
-
-
-WITHOUT_ARGUMENT = frozenset(
-    ["apply_actions", "clear_actions", "write_actions", "write_metadata", "pop_vlan", "pop_pbb",
-     "dec_mpls_ttl", "dec_ttl", "copy_ttl_out", "copy_ttl_in", "clone", "note", "exit", "learn",
-     "fin_timeout", "set_vlan_tci", "controller"]
-)  # fmt: skip
+    names = {number: program.name for number, program in result.programs.items()}
+    yield from tell(result.trace, f"packet {number}", flows.get, names)
 
 
 # ---------------------------------------------------------------- words

@@ -23,6 +23,7 @@ struct oko_env {
     uint8_t *scratch;        /* results of sketch lookups: see helper.h; 64-byte aligned */
     uint64_t jit_sp, jit_ip; /* where machine code goes on when a sub-function ends the run */
     uint64_t jit_depth;      /* frames below the entry's, of programs that may have too many */
+    bool quiet;              /* what the program prints goes nowhere (shadow.h) */
 };
 
 #endif

@@ -180,6 +180,8 @@ static bool within_rate(struct oko_vm_worker *worker)
 void oko_vm_log(struct oko_env *env, const char *text, uint32_t length)
 {
     struct oko_vm_log *log = env->vm->log;
+    if (env->quiet)
+        return;
     if (!within_rate(&env->vm->workers[env->worker])) {
         __atomic_add_fetch(&log->lost, 1, __ATOMIC_RELAXED);
         return;

@@ -27,7 +27,7 @@ from functools import partial
 from typing import TypeAlias
 
 from oko import datapath as dataplane
-from oko.datapath import Datapath, Frame, MacEntry, ProgramStats, TableInfo
+from oko.datapath import Datapath, Frame, MacEntry, ProgramStats, TableInfo, TraceStep
 from oko.errors import CoreError, OkoError
 from oko.filters import Map, Maps
 from oko.model import actions as act
@@ -63,6 +63,8 @@ from oko.switch.events import (
 )
 from oko.switch.names import action_error_name, error_name
 from oko.switch.ports import Port, PortStats
+from oko.text.action_format import format_instructions
+from oko.trace import KINDS, match_text, tell
 
 __all__ = [
     "Bridge",
@@ -187,6 +189,44 @@ class _Origin:
     loaded_at: float
     elf: bytes
     sha256: str
+
+
+class Trace:
+    """A packet's way. steps: struct oko_trace_step; lines(): the same in words."""
+
+    def __init__(self, bridge: Bridge, in_port: int, steps: tuple[TraceStep, ...]) -> None:
+        self.in_port = in_port
+        self.steps = steps
+        wanted = {step.flow_id for step in steps if step.flow_id}
+        self._flows = {
+            flow.id: (
+                match_text(flow.match, flow.filter_prog),
+                format_instructions(flow.instructions),
+            )
+            for flow in bridge.flow_stats()
+            if flow.id in wanted
+        }
+        self._programs = {p.number: p.name for p in bridge.datapath.programs()}
+
+    def lines(self) -> list[str]:
+        """A line for each step, indented by table and nesting."""
+        return list(tell(self.steps, "packet", self._flows.get, self._programs))
+
+    def as_json(self) -> list[dict[str, object]]:
+        """The steps as objects with their words."""
+        return [
+            {
+                "kind": KINDS.get(step.kind, str(step.kind)),
+                "depth": step.depth,
+                "table": step.table,
+                "priority": step.priority,
+                "cookie": step.cookie,
+                "arg": step.arg,
+                "value": step.value,
+                "text": line.strip(),
+            }
+            for step, line in zip(self.steps, self.lines(), strict=True)
+        ]
 
 
 class Bridge:
@@ -423,6 +463,11 @@ class Bridge:
         except ValueError as exc:
             raise BridgeError(str(exc), "OFPBAC_BAD_ARGUMENT") from None
         self.poll()
+
+    def trace(self, frame: bytes, in_port: int) -> Trace:
+        """The way that a frame would take if it came in at a port now, without side effects."""
+        steps = self.datapath.trace_frame(Frame(frame, in_port), worker=self.datapath.workers - 1)
+        return Trace(self, in_port, tuple(steps))
 
     # ---------------------------------------------------------------- what is there
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -58,6 +59,20 @@ class Host:
         return answered
 
 
+def wait_until_up(host: Host, *, seconds: float = 10) -> None:
+    """The kernel brings links up about once a second when many change; before that they drop."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        ends = (
+            run("ip", "-o", "link", "show", host.device).stdout,
+            host.run("ip", "-o", "link", "show", "eth0").stdout,
+        )
+        if all("state UP" in text for text in ends):
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"links stay down: {ends}")
+
+
 @contextmanager
 def hosts(*addresses: str) -> Iterator[list[Host]]:
     """One host per address ("10.0.0.1/24")."""
@@ -78,6 +93,8 @@ def hosts(*addresses: str) -> Iterator[list[Host]]:
             host.run("ip", "link", "set", "eth0", "up")
             host.run("ip", "link", "set", "lo", "up")
             run("ip", "link", "set", host.device, "up")
+        for host in made:
+            wait_until_up(host)
         yield made
     finally:
         for host in made:
