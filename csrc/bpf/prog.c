@@ -232,7 +232,7 @@ static int make_code(struct oko_prog *prog, struct oko_error *error)
     uint64_t start = now_ns();
     status = oko_jit_compile(prog, error);
     prog->info.jit_ns = now_ns() - start;
-    if (status == OKO_E_UNSUP) { /* the interpreter runs it as well */
+    if (status == OKO_E_UNSUP || status == OKO_E_LIMIT) { /* the interpreter runs it as well */
         oko_err_clear(error);
         return 0;
     }

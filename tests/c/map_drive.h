@@ -352,7 +352,9 @@ static inline void drive_sketch(struct drive *d, const struct oko_map_spec *spec
     free(truth);
 }
 
-static inline void drive_map(uint32_t type, const uint8_t *data, size_t size)
+/* spoil: does something to the map before it is used, or NULL. */
+static inline void drive_map_with(uint32_t type, const uint8_t *data, size_t size,
+                                  void (*spoil)(struct oko_map *map))
 {
     struct drive d = {.data = data, .left = size};
     static const uint8_t value_sizes[] = {1, 4, 8, 12, 24, 33, 64};
@@ -376,12 +378,19 @@ static inline void drive_map(uint32_t type, const uint8_t *data, size_t size)
     struct oko_error error;
     CHECK(oko_vm_new(&opts, &d.vm) == 0);
     CHECK(oko_map_create(d.vm, &spec, &d.map, &error) == 0);
+    if (spoil != NULL)
+        spoil(d.map);
     if (oko_map_type_is_sketch(type))
         drive_sketch(&d, &spec, n_workers);
     else
         drive_keyed(&d, &spec, n_workers);
     oko_map_unref(d.map);
     oko_vm_free(d.vm);
+}
+
+static inline void drive_map(uint32_t type, const uint8_t *data, size_t size)
+{
+    drive_map_with(type, data, size, NULL);
 }
 
 #endif

@@ -728,6 +728,63 @@ static void test_batch_tails(void)
     guarded_free(&packet);
 }
 
+/* ---------------------------------------------------------------- which engine runs */
+
+static uint32_t run_calls, batch_calls;
+
+static uint64_t counted_run(const uint8_t *pkt, uint64_t len, const struct oko_meta *meta,
+                            struct oko_env *env)
+{
+    (void)pkt, (void)len, (void)meta, (void)env;
+    run_calls++;
+    return 1;
+}
+
+static uint64_t counted_batch(struct oko_env *env, const struct oko_prog_in *packets, uint64_t todo)
+{
+    (void)env, (void)packets;
+    batch_calls++;
+    return todo;
+}
+
+/* Machine code is run when it is there and not otherwise, and a batch is one call. */
+static void test_engines(void)
+{
+    struct program p = {.n_funcs = 1};
+    begin(&p, false);
+    MOV_I(&p.c, 0, 7); /* what the interpreter says; the code put in its place says 1 */
+    EXIT(&p.c);
+    struct oko_prog *prog = load(&p, 0);
+    oko_jit_run run = prog->jit_run;
+    oko_jit_batch batch = prog->jit_batch;
+    prog->jit_run = counted_run;
+    prog->jit_batch = counted_batch;
+    static const struct {
+        enum oko_run_engine engine;
+        bool code;
+    } cases[] = {{OKO_RUN_JIT, true}, {OKO_RUN_BEST, true}, {OKO_RUN_INTERP, false}};
+    uint8_t byte = 0;
+    struct oko_prog_in in[3] = {{&byte, 1, &no_meta}, {&byte, 1, &no_meta}, {&byte, 1, &no_meta}};
+    for (int i = 0; i < 3; i++) {
+        uint64_t r0, matched;
+        run_calls = batch_calls = 0;
+        CHECK(!oko_prog_run(prog, 0, cases[i].engine, in, &r0, NULL), "run");
+        CHECK(r0 == (cases[i].code ? 1 : 7), "case %d: %llu", i, (unsigned long long)r0);
+        CHECK(run_calls == cases[i].code, "case %d: machine code was called %u times", i,
+              run_calls);
+        CHECK(!oko_prog_run_batch(prog, 0, cases[i].engine, in, 5, &matched), "batch");
+        CHECK(matched == (cases[i].code ? 5 : 0), "case %d: %llx", i, (unsigned long long)matched);
+        CHECK(batch_calls == cases[i].code, "case %d: %u batches", i, batch_calls);
+        CHECK(run_calls == cases[i].code, "case %d: the batch ran packet by packet", i);
+    }
+    prog->jit_run = run;
+    prog->jit_batch = batch;
+    oko_prog_unref(prog);
+    prog = load(&p, OKO_LOAD_GUARDED); /* nothing to guard: compiled all the same */
+    oko_prog_unref(prog);
+    free(p.c.insn);
+}
+
 static void test_all(void)
 {
     struct guarded buf;
@@ -742,6 +799,7 @@ static void test_all(void)
     test_stack_of_frames();
     test_shared_instructions();
     test_batch_tails();
+    test_engines();
     guarded_free(&buf);
 }
 

@@ -6,6 +6,7 @@
 #include "bpf/map_sketch.h"
 #include "bpf/vm.h"
 
+#include <sys/wait.h>
 #include <time.h>
 
 static const uint32_t all_types[] = {OKO_MAP_ARRAY,        OKO_MAP_BLOOM,      OKO_MAP_COUNT_MIN,
@@ -24,6 +25,153 @@ static void test_twins(void)
                 bytes[b] = (uint8_t)next_random(&state);
             drive_map(all_types[i], bytes, size);
         }
+}
+
+/* ---------------------------------------------------------------- broken maps */
+
+/* A comparison that cannot fail is none: maps that are broken on purpose must be told from their
+ * twins. */
+static const struct oko_map_ops *real;
+static struct oko_map_ops broken;
+
+static int update_nothing(struct oko_map *map, const void *key, const void *value,
+                          struct oko_env *env)
+{
+    (void)map, (void)key, (void)value, (void)env;
+    return 0;
+}
+
+static int update_other_bytes(struct oko_map *map, const void *key, const void *value,
+                              struct oko_env *env)
+{
+    uint8_t other[MAX_VALUE];
+    memcpy(other, value, map->spec.value_size);
+    other[map->spec.value_size - 1] ^= 1;
+    return real->update(map, key, other, env);
+}
+
+static void *lookup_nothing(struct oko_map *map, const void *key, struct oko_env *env)
+{
+    (void)map, (void)key, (void)env;
+    return NULL;
+}
+
+static int delete_nothing(struct oko_map *map, const void *key, struct oko_env *env)
+{
+    (void)env;
+    uint8_t value[3 * MAX_VALUE];
+    return real->get(map, key, value) == 0 ? 0 : OKO_HELPER_FULL;
+}
+
+static int set_whatever_flags(struct oko_map *map, const uint8_t *key, const uint8_t *value,
+                              uint32_t flags)
+{
+    (void)flags;
+    return real->set(map, key, value, OKO_ANY);
+}
+
+static int get_other_bytes(struct oko_map *map, const uint8_t *key, uint8_t *value)
+{
+    int status = real->get(map, key, value);
+    value[0] ^= 0x80;
+    return status;
+}
+
+static int64_t dump_nothing(struct oko_map *map, uint64_t *cursor, uint8_t *out, uint32_t max)
+{
+    (void)map, (void)cursor, (void)out, (void)max;
+    return 0;
+}
+
+static int clear_nothing(struct oko_map *map)
+{
+    (void)map;
+    return 0;
+}
+
+static int add_nothing(struct oko_map *map, const void *item, struct oko_env *env)
+{
+    (void)map, (void)item, (void)env;
+    return 0;
+}
+
+static int add_twice(struct oko_map *map, const void *item, struct oko_env *env)
+{
+    real->add(map, item, env);
+    return real->add(map, item, env);
+}
+
+static void *lookup_one_more(struct oko_map *map, const void *item, struct oko_env *env)
+{
+    uint32_t *result = real->lookup(map, item, env);
+    ++*result;
+    return result;
+}
+
+static void spoil(struct oko_map *map)
+{
+    real = map->ops;
+    struct oko_map_ops whole = *real;
+    void **to = (void **)&whole, **from = (void **)&broken;
+    for (size_t i = 0; i < sizeof(whole) / sizeof(void *); i++)
+        if (from[i] != NULL && to[i] != NULL)
+            to[i] = from[i];
+    static struct oko_map_ops used;
+    used = whole;
+    map->ops = &used;
+}
+
+/* Does some run of operations show the difference? Each in a process of its own, as it ends one. */
+static bool noticed(uint32_t type)
+{
+    uint64_t state = 7;
+    uint8_t bytes[2000];
+    for (int round = 0; round < 20; round++) {
+        for (size_t b = 0; b < sizeof(bytes); b++)
+            bytes[b] = (uint8_t)next_random(&state);
+        fflush(NULL);
+        pid_t child = fork();
+        CHECK(child >= 0);
+        if (child == 0) {
+            CHECK(freopen("/dev/null", "w", stderr) != NULL);
+            drive_map_with(type, bytes, sizeof(bytes), spoil);
+            _exit(0);
+        }
+        int status;
+        CHECK(waitpid(child, &status, 0) == child);
+        if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+            return true;
+    }
+    return false;
+}
+
+static void test_broken_maps(void)
+{
+    static const struct oko_map_ops keyed[] = {
+        {.update = update_nothing},  {.update = update_other_bytes}, {.lookup = lookup_nothing},
+        {.set = set_whatever_flags}, {.get = get_other_bytes},       {.dump = dump_nothing},
+        {.clear = clear_nothing},    {.del = delete_nothing}};
+    static const struct oko_map_ops sketch[] = {{.add = add_nothing},
+                                                {.add = add_twice},
+                                                {.lookup = lookup_one_more},
+                                                {.get = get_other_bytes}};
+    for (int i = 0; i < N_TYPES; i++) {
+        uint32_t type = all_types[i];
+        bool array = type == OKO_MAP_ARRAY || type == OKO_MAP_WORKER_ARRAY;
+        bool sketchy = oko_map_type_is_sketch(type);
+        size_t n = sketchy ? sizeof(sketch) / sizeof(sketch[0]) : sizeof(keyed) / sizeof(keyed[0]);
+        for (size_t k = 0; k < n; k++) {
+            broken = sketchy ? sketch[k] : keyed[k];
+            if (array && broken.del != NULL)
+                continue; /* nothing can be deleted */
+            if (type == OKO_MAP_BLOOM && broken.add == add_twice)
+                continue; /* makes no difference */
+            if (!noticed(type)) {
+                fprintf(stderr, "type %u: nobody noticed broken map %zu\n", type, k);
+                exit(1);
+            }
+        }
+    }
 }
 
 static struct oko_vm *new_vm(uint32_t n_workers, uint64_t max_bytes)
@@ -525,6 +673,7 @@ static void test_quick_creation(void)
 int main(void)
 {
     test_twins();
+    test_broken_maps();
     test_specs();
     test_quota();
     test_capacity();

@@ -8,5 +8,6 @@ from __future__ import annotations
 
 from fault import Fault
 from faults_datapath import DATAPATH
+from faults_vm import VM
 
-FAULTS: list[Fault] = [*DATAPATH]
+FAULTS: list[Fault] = [*DATAPATH, *VM]
