@@ -21,7 +21,7 @@ enum oko_fact_flag {
     OKO_FACT_GUARD = 128,      /* memory access to be checked at run time: see guard */
     OKO_FACT_FUEL = 256,       /* back edge to be counted at run time (guarded loading): before
                                 * each execution of the jump, taken or not, env->fuel -= 1; below
-                                * 0 is a fault. A run starts with prog->fuel */
+                                * 0 is a fault. A run starts with facts.fuel */
     OKO_FACT_TAKEN = 512,      /* conditional jump that is always taken */
     OKO_FACT_NOT_TAKEN = 1024, /* ... never taken */
     OKO_FACT_INDEX_CONST = 2048 /* lookup in an array: the index is always index_const */
@@ -65,6 +65,7 @@ struct oko_facts {
     uint32_t stateful;   /* enum value 0 or 1, as oko_prog_info */
     uint32_t reads_meta;
     uint32_t guards;    /* instructions with GUARD or FUEL */
+    int64_t fuel;       /* FUEL jumps that a run may execute */
     uint16_t stack[64]; /* bytes of stack each function uses, by index in spec->funcs (< 64) */
     uint64_t verify_work;
     void *states; /* abstract states kept for OKO_RUN_CHECKED, or NULL; verify/check.h */

@@ -18,7 +18,6 @@
 #include <time.h>
 
 enum {
-    DEFAULT_WORST_CASE = 1000000,
     SAMPLE_EVERY = 128, /* calls of oko_prog_exec() between two whose time is taken */
     MAX_BATCH = 64
 };
@@ -274,10 +273,7 @@ static int make_prog(struct oko_prog *prog, const struct oko_prog_spec *spec,
     int status = make_facts(prog, spec, opts, error);
     if (status != 0)
         return status;
-    /* With fuel for so many back edges, a guarded run executes at most max_worst_case
-     * instructions. */
-    uint32_t worst = opts->max_worst_case != 0 ? opts->max_worst_case : DEFAULT_WORST_CASE;
-    prog->fuel = worst / prog->spec.n_insns != 0 ? worst / prog->spec.n_insns : 1;
+    prog->fuel = prog->facts.fuel;
     status = make_maps(prog, keep, error);
     if (status == 0)
         status = make_data(prog, spec, error);

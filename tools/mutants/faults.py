@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from fault import Fault
 from faults_datapath import DATAPATH
+from faults_verifier import VERIFIER
 from faults_vm import VM
 
-FAULTS: list[Fault] = [*DATAPATH, *VM]
+FAULTS: list[Fault] = [*DATAPATH, *VM, *VERIFIER]

@@ -291,6 +291,7 @@ int oko_gather_finish(struct oko_walk *w, struct oko_facts *facts, uint64_t wors
     g->part = NULL;
     memcpy(facts->stack, g->stack, sizeof(facts->stack));
     facts->worst_case = (uint32_t)worst;
+    facts->fuel = w->fuel;
     facts->stateful = g->stateful;
     facts->reads_meta = g->reads_meta;
     facts->verify_work = w->work;

@@ -326,6 +326,35 @@ static int costs(struct graph *g, uint64_t *worst)
     return 0;
 }
 
+/* The most that a run can cost up to the first back edge that is cut, or between two of them or
+ * behind the last (from_heads): what remains of the graph without these has no cycle. */
+static uint64_t longest_segment(struct graph *g, bool from_heads)
+{
+    const struct oko_walk *w = g->w;
+    uint64_t longest = 0;
+    uint32_t n = g->n_comps[g->n_levels], *order = g->index, *starts = g->low;
+    for (uint32_t v = 0; v < g->n_nodes; v++) { /* a component each */
+        order[n - 1 - g->comp[g->n_levels][v]] = v;
+        starts[v] = !from_heads;
+    }
+    for (uint32_t e = 0; e < g->n_edges; e++)
+        starts[w->edge[e].to] |= w->edge[e].cut;
+    memset(g->dist, 0, g->n_nodes * sizeof(*g->dist));
+    for (uint32_t k = 0; k < n; k++) {
+        uint32_t v = order[k];
+        for (uint32_t i = g->first[v]; i < g->first[v + 1] && starts[v] != 0; i++) {
+            const struct oko_edge *edge = &w->edge[g->out[i]];
+            uint64_t d = add(g->dist[v], edge->weight);
+            longest = d > longest ? d : longest;
+            if (edge->cut)
+                continue;
+            starts[edge->to] = 1; /* a segment leads here */
+            g->dist[edge->to] = d > g->dist[edge->to] ? d : g->dist[edge->to];
+        }
+    }
+    return longest;
+}
+
 /* ---------------------------------------------------------------- all */
 
 static bool make_graph(struct graph *g)
@@ -403,6 +432,12 @@ int oko_walk_worst_case(struct oko_walk *w, uint64_t *worst)
         status = costs(&g, worst);
     if (g.fuel)
         *worst = UINT64_MAX;
+    for (uint32_t e = 0; status == 0 && e < g.n_edges; e++)
+        w->edge[e].cut = g.level[e] != UINT8_MAX;
+    if (status == 0) {
+        w->straight = longest_segment(&g, false);
+        w->round = longest_segment(&g, true);
+    }
     free_graph(&g);
     return status;
 }

@@ -189,13 +189,16 @@ static int check_worst_case(struct oko_walk *w, uint64_t *worst)
     uint64_t limit = w->opts->max_worst_case != 0 ? w->opts->max_worst_case : DEFAULT_WORST_CASE;
     if (*worst <= limit)
         return 0;
-    if (oko_walk_guarded(w)) { /* fuel ends the run */
+    if (oko_walk_guarded(w) && w->straight <= limit) {
+        w->fuel = (int64_t)((limit - w->straight) / (w->round > 0 ? w->round : 1));
         for (uint32_t e = 0; e < w->n_edges; e++)
-            if (w->edge[e].back)
+            if (w->edge[e].cut)
                 oko_gather_fuel(w, w->edge[e].last_pc);
         *worst = limit;
         return 0;
     }
+    if (oko_walk_guarded(w))
+        *worst = w->straight; /* more than the limit, loops or not */
     return oko_refuse_at(w, 0, "give loops smaller bounds, or raise the limit (max_worst_case)",
                          "the program may execute %" PRIu64
                          " instructions for a packet; the limit is %" PRIu64,

@@ -53,6 +53,7 @@ struct oko_edge {
     uint32_t from, to; /* nodes */
     uint32_t last_pc;  /* the last instruction before `to` */
     bool back;         /* a back edge of the loop at `to` */
+    bool cut;          /* the graph without these has no cycle; trips.c */
     uint8_t n_movers;
     uint32_t movers; /* index of the first */
     uint64_t weight; /* instructions on the way, helpers by their weight */
@@ -104,8 +105,10 @@ struct oko_walk {
     uint32_t from;   /* node where the path at hand began */
     uint64_t weight; /* of the path since then */
     uint64_t work, budget, memory, max_memory;
-    bool walking;   /* a path is at hand: it is what is refused */
-    bool exhausted; /* the refusal is about work or memory */
+    uint64_t straight, round; /* trips.c: most that a run costs without back edges; behind each */
+    int64_t fuel;             /* guarded: back edges that a run may come to */
+    bool walking;             /* a path is at hand: it is what is refused */
+    bool exhausted;           /* the refusal is about work or memory */
 };
 
 /* settle.c: forgets what no longer matters at pc; false: no memory. */
@@ -121,7 +124,7 @@ int oko_walk_take(struct oko_walk *w, uint32_t *node); /* next pending node into
 void oko_walk_clear(struct oko_walk *w);               /* forgets nodes, for the next gear */
 uint32_t oko_walk_ctx(struct oko_walk *w, uint32_t parent, uint32_t call_pc, uint32_t func);
 
-/* trips.c: the longest path, or a refusal of a loop without end. */
+/* trips.c: the longest path, or a refusal of a loop without end; w->straight and round. */
 int oko_walk_worst_case(struct oko_walk *w, uint64_t *worst);
 
 /* step.c: one instruction on w->cur. *next: where to go on; *branch: another place to go on with
