@@ -232,7 +232,10 @@ def frames_for_cases() -> list[bytes]:
     return [bytes([k % 256]) * n for n in (0, 1, 13, 14, 34, 38, 64, 300) for k in (0, 1, 7, 255)]
 
 
-@pytest.mark.parametrize("case", [c for c in all_cases() if c.error and not c.options], ids=lambda c: c.name)
+REFUSED = [case for case in all_cases() if case.error and not case.options]
+
+
+@pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.name)
 def test_refused_programs(case: Case) -> None:
     """Each is refused with guards too, or runs within what the verifier then claims."""
     if "checked" not in binding.features():
