@@ -20,7 +20,7 @@ _NOT_IN_FRAMES = ("metadata", "tun_id", "pkt_mark", "in_phy_port")
 def _sum16(data: bytes) -> int:
     """RFC 1071: the checksum of data."""
     data += bytes(len(data) % 2)
-    total = sum(struct.unpack(f">{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f">{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF

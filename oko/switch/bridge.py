@@ -21,6 +21,7 @@ import contextlib
 import hashlib
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -262,6 +263,7 @@ class Bridge:
         self._pending: set[int] = set()
         self._detach: Callable[[], None] = _nothing
         self.events_seen = 0
+        self.counters: Counter[str] = Counter()  # whatever the agent counts, for coverage/show
         self.live = False  # forwarding threads run: the clock is the machine's
         self.add_port(port.LOCAL, name)
         self.dpid = self._ports[port.LOCAL].hw_addr if dpid is None else dpid

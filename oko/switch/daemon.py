@@ -18,6 +18,7 @@ import asyncio
 import fcntl
 import os
 import signal
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -26,7 +27,9 @@ from typing import Protocol
 from oko.datapath import Datapath
 from oko.errors import OkoError
 from oko.switch import config as configuration
-from oko.switch import log, ports
+from oko.switch import coverage, log, ports
+from oko.switch.appctl import Unixctl
+from oko.switch.appctl_commands import Commands
 from oko.switch.bridge import Bridge
 from oko.switch.config import BridgeConfig, Config
 from oko.switch.ports import LOCAL
@@ -87,7 +90,7 @@ class PidFile:
         self.path = path
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # as ovs-appctl looks for it
         except OSError:
             pid = os.read(self._fd, 32).decode(errors="replace").strip()
             os.close(self._fd)
@@ -125,6 +128,7 @@ class Daemon:
         self._arguments = list(arguments)
         self._make_agent = make_agent
         self._end = asyncio.Event()
+        self.coverage = coverage.Coverage()
         self._closers: list[Callable[[], Awaitable[None]]] = []
 
     def stop(self) -> None:
@@ -143,6 +147,8 @@ class Daemon:
             for own in self.config.bridges:
                 await self._start(own)
             self._watch_links(loop)
+            self._sample(loop)
+            await self._open_unixctl()
             logger.info("ready, pid %d, run directory %s", os.getpid(), self.config.run_dir)
             await self._end.wait()
             logger.info("ending")
@@ -171,6 +177,26 @@ class Daemon:
 
         loop.add_reader(watch, changed)
         self._closers.append(close)
+
+    async def _open_unixctl(self) -> None:
+        if self.config.unixctl == "none":
+            return
+        path = self.config.run_dir / f"oko-switchd.{os.getpid()}.ctl"
+        server = Unixctl(Path(self.config.unixctl or path), Commands(self).table())
+        await server.start()
+        self._closers.append(server.close)
+
+    def _sample(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Every few seconds: counters, for their rates."""
+        self.coverage.sample(self.counters())
+        self._sampler = loop.call_later(coverage.SECONDS, self._sample, loop)
+
+    def counters(self) -> dict[str, int]:
+        """Event counters of all bridges together."""
+        total: Counter[str] = Counter()
+        for there in self.running.values():
+            total.update(coverage.counters_of(there.bridge))
+        return dict(total)
 
     # ---------------------------------------------------------------- bridges
 
