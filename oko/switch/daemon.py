@@ -32,6 +32,7 @@ from oko.switch.appctl import Unixctl
 from oko.switch.appctl_commands import Commands
 from oko.switch.bridge import Bridge
 from oko.switch.config import BridgeConfig, Config
+from oko.switch.metrics import MetricsServer, render
 from oko.switch.ports import LOCAL
 
 logger = log.logger("daemon")
@@ -149,6 +150,7 @@ class Daemon:
             self._watch_links(loop)
             self._sample(loop)
             await self._open_unixctl()
+            await self._open_metrics()
             logger.info("ready, pid %d, run directory %s", os.getpid(), self.config.run_dir)
             await self._end.wait()
             logger.info("ending")
@@ -183,6 +185,16 @@ class Daemon:
             return
         path = self.config.run_dir / f"oko-switchd.{os.getpid()}.ctl"
         server = Unixctl(Path(self.config.unixctl or path), Commands(self).table())
+        await server.start()
+        self._closers.append(server.close)
+
+    async def _open_metrics(self) -> None:
+        if not self.config.metrics:
+            return
+        server = MetricsServer(
+            self.config.metrics,
+            lambda: render(there.bridge for there in self.running.values()),
+        )
         await server.start()
         self._closers.append(server.close)
 
