@@ -17,7 +17,7 @@ VERIFIER = [
         "csrc/bpf/verify/access.c",
         "    if (a->hi + (oko_wide)a->width <= len->lo)\n        return true;",
         "    if (a->hi + (oko_wide)a->width <= len->hi)\n        return true;",
-        NAMED + "a: the length is at most 34, so byte 30000 is there]",
+        NAMED + "a: the length is not 1, so byte 30000 is there]",
     ),
     Fault(
         "verifier-b-length-plus-constant",
@@ -154,7 +154,7 @@ VERIFIER = [
     Fault(
         "verifier-no-fuel",
         "guarded loading forgets to count the rounds of a loop",
-        "csrc/bpf/verify/trips.c",
+        "csrc/bpf/verify/walk.c",
         "                oko_gather_fuel(w, w->edge[e].last_pc);",
         "                (void)w->edge[e].last_pc;",
         "tests/bpf/test_guarded.py::test_a_loop_without_end_runs_out_of_fuel",

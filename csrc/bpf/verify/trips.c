@@ -231,10 +231,6 @@ static int cut_cycles(struct graph *g, uint32_t level, bool *cycles)
         }
         g->fuel = true;
         g->trips[level][c] = 0;
-        for (uint32_t e = 0; e < g->n_edges; e++)
-            if (g->level[e] == level && g->comp[level][w->edge[e].to] == c &&
-                inside(g, level, &w->edge[e]))
-                oko_gather_fuel(w, w->edge[e].last_pc);
     }
     free(head);
     return status;
