@@ -19,7 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_RUNS = 24, MAX_INSNS = 2000 };
+enum { MAX_RUNS = 24, MAX_INSNS = 2000, MAX_MAPS = 16, MAX_DATA = 4, MAX_FUNCS = 8 };
 
 struct input {
     const uint8_t *at;
@@ -36,19 +36,19 @@ static uint32_t take(struct input *in, unsigned size)
 
 struct program {
     struct oko_prog_spec spec;
-    struct oko_map_spec map[8];
-    struct oko_data_spec data[4];
-    uint8_t bytes[4][512];
-    struct oko_func_spec func[8];
+    struct oko_map_spec map[MAX_MAPS];
+    struct oko_data_spec data[MAX_DATA];
+    uint8_t bytes[MAX_DATA][512];
+    struct oko_func_spec func[MAX_FUNCS];
     struct oko_insn insn[MAX_INSNS];
 };
 
 static void read_program(struct input *in, struct program *p, uint32_t *flags)
 {
     memset(p, 0, sizeof(*p));
-    p->spec.n_maps = take(in, 1) % 9;
-    p->spec.n_data = take(in, 1) % 5;
-    p->spec.n_funcs = take(in, 1) % 9;
+    p->spec.n_maps = take(in, 1) % (MAX_MAPS + 1);
+    p->spec.n_data = take(in, 1) % (MAX_DATA + 1);
+    p->spec.n_funcs = take(in, 1) % (MAX_FUNCS + 1);
     *flags = (take(in, 1) & 1) != 0 ? OKO_LOAD_GUARDED : 0;
     p->spec.n_insns = take(in, 2) % (MAX_INSNS + 1);
     for (uint32_t i = 0; i < p->spec.n_maps; i++) {
@@ -171,7 +171,8 @@ static uint32_t draw(uint64_t *state, uint32_t below)
 static size_t find_insns(const uint8_t *data, size_t size, uint32_t *n)
 {
     struct input in = {data, size};
-    uint32_t n_maps = take(&in, 1) % 9, n_data = take(&in, 1) % 5, n_funcs = take(&in, 1) % 9;
+    uint32_t n_maps = take(&in, 1) % (MAX_MAPS + 1), n_data = take(&in, 1) % (MAX_DATA + 1);
+    uint32_t n_funcs = take(&in, 1) % (MAX_FUNCS + 1);
     take(&in, 1);
     *n = take(&in, 2) % (MAX_INSNS + 1);
     for (uint32_t i = 0; i < 8 * n_maps; i++)

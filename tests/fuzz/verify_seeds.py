@@ -26,7 +26,7 @@ from verifier_files import all_cases  # noqa: E402
 from oko.bpf.elf import read_object  # noqa: E402
 from oko.bpf.spec import ProgramSpec  # noqa: E402
 
-MAX_INSNS, MAX_MAPS, MAX_DATA, MAX_FUNCS, MAX_SECTION = 2000, 8, 4, 8, 511
+MAX_INSNS, MAX_MAPS, MAX_DATA, MAX_FUNCS, MAX_SECTION = 2000, 16, 4, 8, 511
 
 # A TCP segment and its like, for the runs.
 PACKETS = bytes.fromhex(
