@@ -382,8 +382,8 @@ class Datapath:
 
     def start(self, threads: int = 1, *, busy_poll: bool = False) -> None:
         """Starts forwarding threads, as the first of the workers: from now on live ports are
-        served, time is the machine's (ns since 1970, without jumps), and process() and packet_out() may only
-        name other workers. busy_poll: they never sleep."""
+        served, time is the machine's (ns since 1970, without jumps), and process() and
+        packet_out() may only name other workers. busy_poll: they never sleep."""
         self._dp.start(threads, busy_poll)
 
     def stop(self) -> None:
