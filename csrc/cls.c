@@ -606,13 +606,38 @@ static const struct oko_rule *find_any(const struct oko_cls *cls, const struct o
 }
 
 void oko_cls_lookup(const struct oko_cls *cls, const struct oko_key *key, uint64_t version,
-                    uint64_t after, struct oko_cands *cands)
+                    struct oko_cands *cands)
 {
     const struct oko_order *order = OKO_LOAD_ACQUIRE(&cls->order);
     uint64_t limit = UINT64_MAX;
     cands->n = cands->more = 0;
     for (uint32_t s = 0; s < order->n && order->at[s].min_rank <= limit; s++) {
         const struct oko_rule *rule = find_any(cls, order->at[s].subtable, key);
+        if (rule)
+            limit = collect(cands, rule, version, 0, limit);
+    }
+}
+
+/* Where a subtable's chain goes on after the candidates that were found in it, from its head when
+ * there were none: a chain of thousands is not walked from its beginning each time. */
+static const struct oko_rule *go_on(const struct oko_cls *cls, const struct oko_subtable *st,
+                                    const struct oko_key *key, const struct oko_cands *before)
+{
+    for (uint32_t i = before->n; i-- > 0;)
+        if (before->rule[i]->subtable == st)
+            return next_of(before->rule[i]);
+    return find_any(cls, st, key);
+}
+
+void oko_cls_lookup_more(const struct oko_cls *cls, const struct oko_key *key, uint64_t version,
+                         struct oko_cands *cands)
+{
+    const struct oko_order *order = OKO_LOAD_ACQUIRE(&cls->order);
+    const struct oko_cands before = *cands;
+    uint64_t limit = UINT64_MAX, after = before.rule[before.n - 1]->rank;
+    cands->n = cands->more = 0;
+    for (uint32_t s = 0; s < order->n && order->at[s].min_rank <= limit; s++) {
+        const struct oko_rule *rule = go_on(cls, order->at[s].subtable, key, &before);
         if (rule)
             limit = collect(cands, rule, version, after, limit);
     }

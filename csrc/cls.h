@@ -28,7 +28,7 @@ enum { OKO_CANDS = 6 };
 /* Candidates for one packet in one table. */
 struct oko_cands {
     uint32_t n;
-    uint32_t more; /* there may be others after the last: ask again, after its rank */
+    uint32_t more; /* there may be others after the last: oko_cls_lookup_more() */
     const struct oko_rule *rule[OKO_CANDS];
 };
 
@@ -92,9 +92,12 @@ int oko_cls_each(const struct oko_cls *cls, const struct oko_match *match, uint6
 bool oko_cls_overlaps(const struct oko_cls *cls, const struct oko_match *match, uint32_t priority,
                       uint64_t version);
 
-/* Candidates that rank after `after` (0: all). */
 void oko_cls_lookup(const struct oko_cls *cls, const struct oko_key *key, uint64_t version,
-                    uint64_t after, struct oko_cands *cands);
+                    struct oko_cands *cands);
+/* Replaces candidates, at least one, by those that rank after the last of them. They were found for
+ * this key, since the worker's last quiescent point. */
+void oko_cls_lookup_more(const struct oko_cls *cls, const struct oko_key *key, uint64_t version,
+                         struct oko_cands *cands);
 /* cands[i] for key[i], for each bit i of todo (at most 32). */
 void oko_cls_lookup_burst(const struct oko_cls *cls, const struct oko_key *keys, uint32_t todo,
                           uint64_t version, struct oko_cands *cands);

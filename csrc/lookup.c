@@ -44,7 +44,7 @@ void oko_lookup(struct oko_worker *w, uint32_t table, const struct oko_key *key,
         return;
     }
     oko_count(&w->stats.direct, 1);
-    oko_cls_lookup(cls, key, w->view->version, 0, cands);
+    oko_cls_lookup(cls, key, w->view->version, cands);
 }
 
 void oko_lookup_burst(struct oko_worker *w, uint32_t todo)

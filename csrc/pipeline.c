@@ -70,7 +70,7 @@ const struct oko_rule *oko_decide(struct oko_worker *w, uint32_t index, uint32_t
             OKO_TRACE(w, OKO_TRACE_MISS, 0, table, NULL, 0, 0);
             return NULL;
         }
-        oko_cls_lookup(&w->dp->tables[table], key, w->view->version, last->rank, cands);
+        oko_cls_lookup_more(&w->dp->tables[table], key, w->view->version, cands);
     }
 }
 

@@ -119,7 +119,7 @@ static void compare(const struct oko_cls *cls, const struct oko_key *key, uint64
             CHECK(at < n && cands.rule[i] == want[at]);
         if (!cands.more)
             break;
-        oko_cls_lookup(cls, key, version, cands.rule[cands.n - 1]->rank, &cands);
+        oko_cls_lookup_more(cls, key, version, &cands);
     }
     CHECK(at == n);
 }
@@ -134,7 +134,7 @@ static void check_lookups(const struct oko_cls *cls, uint64_t version)
     oko_cls_lookup_burst(cls, keys, todo, version, cands);
     for (uint32_t i = 0; i < 32; i++) {
         struct oko_cands single;
-        oko_cls_lookup(cls, &keys[i], version, 0, &single);
+        oko_cls_lookup(cls, &keys[i], version, &single);
         compare(cls, &keys[i], version, single);
         if (todo >> i & 1)
             compare(cls, &keys[i], version, cands[i]);
@@ -295,7 +295,7 @@ static void test_big(void)
     struct oko_key key = {0};
     for (uint32_t i = 0; i < N; i++) {
         memcpy(key.ipv4_src, &i, 4);
-        oko_cls_lookup(&cls, &key, 1, 0, &cands);
+        oko_cls_lookup(&cls, &key, 1, &cands);
         CHECK(cands.n == 1 && cands.rule[0] == big[i] && !cands.more);
     }
     for (uint32_t i = 0; i < N; i += 2) {
@@ -304,7 +304,7 @@ static void test_big(void)
     }
     for (uint32_t i = 0; i < N; i++) {
         memcpy(key.ipv4_src, &i, 4);
-        oko_cls_lookup(&cls, &key, 1, 0, &cands);
+        oko_cls_lookup(&cls, &key, 1, &cands);
         CHECK(cands.n == i % 2);
     }
     for (uint32_t i = 1; i < N; i += 2) {
@@ -331,14 +331,15 @@ static void test_long_chain(void)
     }
     struct oko_cands cands;
     struct oko_key key = {0};
-    uint64_t after = 0;
     uint32_t at = 0;
-    do {
-        oko_cls_lookup(&cls, &key, 1, after, &cands);
+    oko_cls_lookup(&cls, &key, 1, &cands);
+    for (;;) {
         for (uint32_t i = 0; i < cands.n; i++)
             CHECK(cands.rule[i] == chain[at++]);
-        after = cands.n ? cands.rule[cands.n - 1]->rank : 0;
-    } while (cands.more);
+        if (!cands.more)
+            break;
+        oko_cls_lookup_more(&cls, &key, 1, &cands);
+    }
     CHECK(at == N);
     for (uint32_t i = 0; i < N; i++) {
         oko_cls_unlink(&cls, chain[i]);
