@@ -25,9 +25,9 @@ from oko.errors import OkoError
 
 def select(patterns: Sequence[str]) -> list[Benchmark]:
     """The registered benchmarks whose name or group matches any shell pattern; all without one."""
-    from oko.bench import forwarding, loading  # registers them
+    from oko.bench import forwarding, loading, scale  # registers them
 
-    assert forwarding and loading
+    assert forwarding and loading and scale
     benches = list(REGISTRY.values())
     if not patterns:
         return benches

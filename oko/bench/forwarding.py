@@ -27,19 +27,24 @@ RULES = {"forward": 1, "exact": 1_001, "acl": 1_001, "normal": 1}
 def replaying(
     capture: str,
     rules: str | list[str],
-    program: ProgramSpec | Path | None = None,
+    program: ProgramSpec | Path | dict[int, ProgramSpec | Path] | None = None,
     workers: int = 1,
+    cache: bool = True,
 ) -> Generator[Callable[[], Sample], None, None]:
-    """A benchmark body: the capture over and over through the rules."""
-    if isinstance(program, Path) and not program.exists():
-        raise Unavailable(f"no {program.name}: run from a source tree")
+    """A benchmark body: the capture over and over through the rules. program: number 1, or several
+    by number."""
+    programs = program if isinstance(program, dict) else {1: program} if program else {}
+    for source in programs.values():
+        if isinstance(source, Path) and not source.exists():
+            raise Unavailable(f"no {source.name}: run from a source tree")
     flows: list[str | Path] = [workload(rules)] if isinstance(rules, str) else [*rules]
     with contextlib.ExitStack() as stack:
         replayer = stack.enter_context(
             Replayer(
                 workload(f"{capture}.pcap"),
                 flows=flows,
-                programs={1: program} if program else {},
+                programs=programs,
+                cache=cache,
                 workers=workers,
                 spread="5tuple",
                 preload=True,

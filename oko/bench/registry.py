@@ -2,8 +2,8 @@
 
 A benchmark is a generator function with `@benchmark(...)`: it sets up, yields one callable, and
 cleans up after the yield. The callable runs one sample and returns `Sample(operations, seconds)`.
-The runner (run.py) interleaves the samples of all selected benchmarks, so that a noisy machine
-hits all alike, and reports medians.
+The runner (run.py) interleaves the samples of a group's benchmarks, so that a noisy machine hits
+all alike, and reports medians.
 """
 
 from __future__ import annotations

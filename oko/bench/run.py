@@ -1,4 +1,4 @@
-"""Runs benchmarks interleaved and reports medians."""
+"""Runs benchmarks, those of a group interleaved, and reports medians."""
 
 from __future__ import annotations
 
@@ -69,15 +69,36 @@ def machine() -> dict[str, object]:
 def run(
     selected: Sequence[Benchmark],
     rounds: int,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[str], None] = lambda group: None,
 ) -> list[Result]:
-    """Sets every benchmark up, takes `rounds` samples of each in turn (the order reversed every
-    second round, after one unmeasured sample), cleans up, and returns results in the given order.
-    """
+    """Runs group after group; returns results in the given order. Within a group sets every
+    benchmark up, takes `rounds` samples of each in turn (the order reversed every second round,
+    after one unmeasured sample), and cleans up."""
+    measured: dict[str, tuple[float, ...]] = {}
+    left_out: dict[str, str] = {}
+    for group in dict.fromkeys(bench.group for bench in selected):
+        progress(group)
+        _run_group([b for b in selected if b.group == group], rounds, measured, left_out)
+    return [
+        Result(
+            bench,
+            measured.get(bench.name, ()),
+            left_out.get(bench.name, ""),
+            _met(bench.goal, measured.get(bench.name, ()), measured),
+        )
+        for bench in selected
+    ]
+
+
+def _run_group(
+    group: Sequence[Benchmark],
+    rounds: int,
+    measured: dict[str, tuple[float, ...]],
+    left_out: dict[str, str],
+) -> None:
     with contextlib.ExitStack() as stack:
         ready: list[tuple[Benchmark, Callable[[], Sample], list[float]]] = []
-        left_out: dict[str, str] = {}
-        for bench in selected:
+        for bench in group:
             generator = bench.body()
             try:
                 sample = next(generator)
@@ -91,18 +112,7 @@ def run(
         for number in range(rounds):
             for _, sample, samples in ready if number % 2 == 0 else reversed(ready):
                 samples.append(sample().ns)
-            if progress:
-                progress(number + 1, rounds)
-        measured = {bench.name: tuple(samples) for bench, _, samples in ready}
-    return [
-        Result(
-            bench,
-            measured.get(bench.name, ()),
-            left_out.get(bench.name, ""),
-            _met(bench.goal, measured.get(bench.name, ()), measured),
-        )
-        for bench in selected
-    ]
+        measured |= {bench.name: tuple(samples) for bench, _, samples in ready}
 
 
 def _met(

@@ -11,6 +11,8 @@ from oko.bench import main
 from oko.bench.loading import thousand_instructions
 from oko.bench.registry import REGISTRY, Goal, Sample, Unavailable, benchmark
 from oko.bench.run import run
+from oko.bench.scale import mask_rules
+from oko.text.flows import parse_flow_mod
 
 
 @pytest.fixture(autouse=True)
@@ -113,3 +115,17 @@ def test_benchmarks_with_goals_run(pattern: str, capsys: pytest.CaptureFixture[s
     records = [json.loads(line) for line in capsys.readouterr().out.splitlines()[1:]]
     (judged,) = [r for r in records if "goal" in r or "left_out" in r]
     assert "left_out" in judged or isinstance(judged["met"], bool)
+
+
+@pytest.mark.parametrize("name", ["scale/tables/2", "scale/programs/16", "scale/commits/10"])
+def test_points_of_curves_run(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--rounds", "1", "--json", "-", name]) == 0
+    (record,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()[1:]]
+    assert record["ns_median"] > 0
+
+
+def test_mask_rules_have_as_many_masks() -> None:
+    for n in (1, 30, 300):
+        rules = [parse_flow_mod(rule) for rule in mask_rules(n)]
+        masks = {tuple((f.name, m) for f, _, m in rule.flow.match.fields) for rule in rules}
+        assert len(masks) == n + 1
