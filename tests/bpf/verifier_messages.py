@@ -30,7 +30,7 @@ class Message:
     format: str
 
     def matches(self, reason: str) -> bool:
-        """Whether the reason can come from this format."""
+        """Whether the reason can come from this format; see sharpest()."""
         pattern, at = "", 0
         for found in _CONVERSION.finditer(self.format):
             pattern += re.escape(self.format[at : found.start()])
@@ -38,6 +38,23 @@ class Message:
             pattern += {"s": ".*", "c": ".", "%": "%", "x": "[0-9a-f]+"}.get(kind, r"[-+]?\d+")
             at = found.end()
         return re.fullmatch(pattern + re.escape(self.format[at:]), reason) is not None
+
+    @property
+    def shown(self) -> str:
+        """The format for readers: "…" for what varies."""
+        return _CONVERSION.sub("…", self.format)
+
+    @property
+    def fixed(self) -> int:
+        """How many characters do not vary."""
+        return len(_CONVERSION.sub("", self.format))
+
+
+def sharpest(found: list[Message], reason: str) -> str:
+    """The format that a reason comes from: of those that fit, the one that says most."""
+    fitting = [message for message in found if message.matches(reason)]
+    assert fitting, reason
+    return max(fitting, key=lambda message: message.fixed).format
 
 
 def _arguments(text: str, start: int) -> list[str]:
@@ -84,10 +101,12 @@ def messages(*files: Path) -> list[Message]:
                 continue
             line = text.count("\n", 0, call.start()) + 1
             name = str(file.relative_to(CSRC))
-            made += [Message(name, line, f) for f in _formats(arguments[MAKERS[call[1]]])]
+            formats = _formats(arguments[MAKERS[call[1]]])
+            made += [Message(name, line, f) for f in formats if f != "%s"]  # passed on
     return made
 
 
 def verifier_messages() -> list[Message]:
-    """Those of the verifier."""
-    return messages(*sorted((CSRC / "bpf" / "verify").glob("*.c")))
+    """Those of the verifier, but for the checking interpreter's complaints about it; printf's."""
+    files = sorted((CSRC / "bpf" / "verify").glob("*.c"))
+    return messages(*(f for f in files if f.name != "check.c"), CSRC / "bpf" / "helper.c")
