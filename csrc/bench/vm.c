@@ -1,11 +1,13 @@
 /* What a filter costs: native C, interpreter, machine code per packet and in batches, side by side.
  *
- * usage: bench-vm [-r ROUNDS] [-f NAME] [-j] [-p] [-c ENGINE] DIRECTORY
+ * usage: bench-vm [-r ROUNDS] [-f NAME] [-j] [-p] [-l] [-c ENGINE] DIRECTORY
  *
  *   -r  rounds; each runs every engine once over the packets, interleaved; medians are reported
  *   -f  only this filter
  *   -j  a JSON line per result instead of the table
  *   -p  peers too, if compiled in: the kernel's BPF and DPDK's (peer.h); tools/compare uses it
+ *   -l  instead of that, what loading costs: in this process' first load of the filter, and the
+ *       median of the rounds; with maps made, verified and compiled
  *   -c  one engine, one pass after a warm-up, inside measured_pass(): for callgrind with
  *       --toggle-collect=measured_pass; prints the number of packets
  *
@@ -82,7 +84,9 @@ static void die(const char *what, const char *why)
     exit(1);
 }
 
-static struct oko_prog *load(struct oko_vm *vm, const char *directory, const char *name)
+/* *start, unless NULL: when the file had been read. */
+static struct oko_prog *load(struct oko_vm *vm, const char *directory, const char *name,
+                             struct timespec *start)
 {
     static uint8_t bytes[1 << 20];
     char path[512];
@@ -109,6 +113,8 @@ static struct oko_prog *load(struct oko_vm *vm, const char *directory, const cha
     spec.funcs = (const struct oko_func_spec *)p;
     struct oko_prog *prog;
     struct oko_error error = {0};
+    if (start)
+        clock_gettime(CLOCK_MONOTONIC, start);
     if (oko_prog_load(vm, &spec, NULL, NULL, &prog, &error))
         die(path, error.reason);
     return prog;
@@ -401,12 +407,57 @@ static void report(const struct bench *b, int rounds, bool json)
     fflush(stdout);
 }
 
+/* ---------------------------------------------------------------- loading */
+
+enum { ALL, VERIFY, COMPILE, N_PARTS };
+
+/* Loads the filter and drops it again; us[]: the microseconds it took. */
+static void load_once(struct oko_vm *vm, const char *directory, const char *name, double us[])
+{
+    struct timespec start, end;
+    struct oko_prog_info info;
+    struct oko_prog *prog = load(vm, directory, name, &start);
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    oko_prog_info(prog, &info);
+    us[ALL] =
+        (double)(end.tv_sec - start.tv_sec) * 1e6 + (double)(end.tv_nsec - start.tv_nsec) / 1e3;
+    us[VERIFY] = (double)info.verify_ns / 1e3;
+    us[COMPILE] = (double)info.jit_ns / 1e3;
+    oko_prog_unref(prog);
+}
+
+static void report_loading(struct oko_vm *vm, const char *directory, const char *name, int rounds,
+                           bool json)
+{
+    double first[N_PARTS], *us[N_PARTS], one[N_PARTS];
+    load_once(vm, directory, name, first);
+    for (int p = 0; p < N_PARTS; p++)
+        if (!(us[p] = calloc((size_t)rounds, sizeof(double))))
+            die("results", "out of memory");
+    for (int r = 0; r < rounds; r++) {
+        load_once(vm, directory, name, one);
+        for (int p = 0; p < N_PARTS; p++)
+            us[p][r] = one[p];
+    }
+    for (int p = 0; p < N_PARTS; p++)
+        qsort(us[p], (size_t)rounds, sizeof(double), ascending);
+    int m = rounds / 2;
+    printf(json ? "{\"bench\":\"vm-load\",\"filter\":\"%s\",\"us\":%.1f,\"verify_us\":%.1f,"
+                  "\"jit_us\":%.1f,\"first_us\":%.1f,\"first_verify_us\":%.1f,"
+                  "\"first_jit_us\":%.1f}\n"
+                : "%-14s %7.1f %7.1f %7.1f %10.1f %7.1f %7.1f\n",
+           name, us[ALL][m], us[VERIFY][m], us[COMPILE][m], first[ALL], first[VERIFY],
+           first[COMPILE]);
+    for (int p = 0; p < N_PARTS; p++)
+        free(us[p]);
+}
+
 int main(int argc, char **argv)
 {
     int rounds = 31, opt;
-    bool json = false, with_peers = false;
+    bool json = false, with_peers = false, loading = false;
     const char *only = NULL, *count = NULL;
-    while ((opt = getopt(argc, argv, "r:f:jpc:")) != -1) {
+    while ((opt = getopt(argc, argv, "r:f:jplc:")) != -1) {
         if (opt == 'r')
             rounds = atoi(optarg);
         else if (opt == 'f')
@@ -415,18 +466,23 @@ int main(int argc, char **argv)
             json = true;
         else if (opt == 'p')
             with_peers = true;
+        else if (opt == 'l')
+            loading = true;
         else if (opt == 'c')
             count = optarg;
         else
             return 2;
     }
     if (optind + 1 != argc || rounds < 1)
-        die("usage", "bench-vm [-r ROUNDS] [-f NAME] [-j] [-p] [-c ENGINE] DIRECTORY");
+        die("usage", "bench-vm [-r ROUNDS] [-f NAME] [-j] [-p] [-l] [-c ENGINE] DIRECTORY");
     struct oko_vm_opts opts = {.n_workers = 1, .secret = 1};
     struct oko_vm *vm;
     if (oko_vm_new(&opts, &vm))
         die("vm", "out of memory");
-    if (!json && !count) {
+    if (!json && loading) {
+        printf("us per load\n%-14s %7s %7s %7s %10s %7s %7s\n", "filter", "all", "verify", "jit",
+               "first: all", "verify", "jit");
+    } else if (!json && !count) {
         printf("ns/packet, and as a multiple of native\n%-14s", "filter");
         for (int e = 0; e < N_OWN || (with_peers && peers[e - N_OWN]); e++)
             printf(" %15s", name_of(e));
@@ -436,7 +492,11 @@ int main(int argc, char **argv)
         struct bench b = {.filter = &filters[i], .n_engines = N_OWN};
         if (only && strcmp(only, b.filter->name))
             continue;
-        b.prog = load(vm, argv[optind], b.filter->name);
+        if (loading) {
+            report_loading(vm, argv[optind], b.filter->name, rounds, json);
+            continue;
+        }
+        b.prog = load(vm, argv[optind], b.filter->name, NULL);
         b.env = oko_vm_env(vm, 0);
         b.env->prog = b.prog;
         make_traffic(&b.traffic, b.filter);

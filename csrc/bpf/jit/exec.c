@@ -22,9 +22,9 @@ static bool in_reach(const uint8_t *at, size_t size, const void *near)
     return from > -(int64_t)REACH && to < (int64_t)REACH;
 }
 
-static uint8_t *map_at(uintptr_t hint, size_t size)
+static uint8_t *map_at(uintptr_t hint, size_t size, int fixed)
 {
-    int flags = MAP_PRIVATE | MAP_ANONYMOUS | (hint ? MAP_FIXED_NOREPLACE : 0);
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | fixed;
     void *at = mmap((void *)hint, size, PROT_READ | PROT_WRITE, flags, -1, 0);
     return at == MAP_FAILED ? NULL : at;
 }
@@ -33,8 +33,9 @@ int oko_exec_new(size_t size, const void *near, struct oko_exec *exec)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     size = (size + page - 1) & ~(page - 1);
-    /* Where the kernel puts it is next to the shared libraries, hence usually near. */
-    uint8_t *at = map_at(0, size);
+    /* Behind what it calls, or wherever the kernel puts it: next to the shared libraries. */
+    uintptr_t behind = near ? ((uintptr_t)near & ~(uintptr_t)(STEP - 1)) + STEP : 0;
+    uint8_t *at = map_at(behind, size, 0);
     if (!at)
         return OKO_E_NOMEM;
     if (near && !in_reach(at, size, near)) {
@@ -43,7 +44,7 @@ int oko_exec_new(size_t size, const void *near, struct oko_exec *exec)
             uintptr_t hint[2] = {base + away, base > away ? base - away : 0};
             uint8_t *better = NULL;
             for (int i = 0; i < 2 && !better; i++) {
-                better = hint[i] ? map_at(hint[i], size) : NULL;
+                better = hint[i] ? map_at(hint[i], size, MAP_FIXED_NOREPLACE) : NULL;
                 if (better && !in_reach(better, size, near)) {
                     munmap(better, size);
                     better = NULL;

@@ -79,6 +79,7 @@ int oko_jit_compile(struct oko_prog *prog, struct oko_error *error)
     free(j.order);
     free(j.work);
     free(j.seen);
+    free(j.before);
     free(j.func_at);
     free(j.calls);
     free(j.late);

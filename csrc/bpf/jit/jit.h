@@ -195,6 +195,7 @@ struct jit {
     uint32_t *work; /* n slots for searches */
     uint32_t *seen; /* n marks: == stamp, reached from the function at hand */
     uint32_t stamp;
+    uint16_t *before;             /* of each pc: registers live before it, as of jit_find_live() */
     uint32_t *func_at;            /* of each pc: 1 + index of the function called there, or 0 */
     uint16_t used;                /* registers used by any function */
     bool has_local;               /* has local calls */
@@ -231,7 +232,8 @@ int jit_lower(struct jit *j);
 /* Fills order, the live sets and *func (used, live_in, calls, stack). */
 void jit_analyse(struct jit *j, struct jit_func *func);
 void jit_find_live(struct jit *j);
-void jit_find_sharing(struct jit *j);                      /* before any operation is rewritten */
+bool jit_update_live(struct jit *j, uint32_t pc); /* after a change there, going backward */
+void jit_find_sharing(struct jit *j);             /* before any operation is rewritten */
 uint16_t jit_live_after(const struct jit *j, uint32_t pc); /* from the sets of those that follow */
 uint16_t jit_live_before(const struct jit *j, uint32_t pc);
 bool jit_is_pure(const struct jit_op *op); /* does nothing but write dst */

@@ -237,8 +237,10 @@ int jit_lower(struct jit *j)
     j->order = malloc(j->n * sizeof(*j->order));
     j->work = malloc(j->n * sizeof(*j->work));
     j->seen = calloc(j->n, sizeof(*j->seen));
+    j->before = malloc(j->n * sizeof(*j->before));
     j->func_at = calloc(j->n, sizeof(*j->func_at));
-    if (!j->ops || !j->label || !j->order || !j->work || !j->seen || !j->func_at || add_func(j, 0))
+    if (!j->ops || !j->label || !j->order || !j->work || !j->seen || !j->before || !j->func_at ||
+        add_func(j, 0))
         return OKO_E_NOMEM;
     bool sketches = oko_prog_has_sketch(&j->prog->spec);
     int32_t n_lookups = 0;
@@ -374,21 +376,35 @@ uint16_t jit_live_after(const struct jit *j, uint32_t pc)
     return live;
 }
 
+/* Sets the live registers of the operation at pc from those before its successors, and those before
+ * it; true if they were others. */
+bool jit_update_live(struct jit *j, uint32_t pc)
+{
+    struct jit_op *op = &j->ops[pc];
+    uint16_t live = 0;
+    if (jit_has_target(j, op))
+        live |= j->before[op->target];
+    if (!jit_is_jump(op) && pc + 1 < j->n)
+        live |= j->before[pc + 1];
+    if (live == op->live)
+        return false;
+    op->live = live;
+    j->before[pc] = jit_live_before(j, pc);
+    return true;
+}
+
 /* Backward sweeps until nothing changes; the sets only grow. */
 void jit_find_live(struct jit *j)
 {
-    for (uint32_t k = 0; k < j->n_order; k++)
-        j->ops[j->order[k]].live = 0;
+    for (uint32_t k = 0; k < j->n_order; k++) {
+        struct jit_op *op = &j->ops[j->order[k]];
+        op->live = 0;
+        j->before[j->order[k]] = jit_reads(op);
+    }
     for (bool changed = true; changed;) {
         changed = false;
-        for (uint32_t k = j->n_order; k-- > 0;) {
-            struct jit_op *op = &j->ops[j->order[k]];
-            uint16_t live = jit_live_after(j, j->order[k]);
-            if (live != op->live) {
-                op->live = live;
-                changed = true;
-            }
-        }
+        for (uint32_t k = j->n_order; k-- > 0;)
+            changed |= jit_update_live(j, j->order[k]);
     }
 }
 

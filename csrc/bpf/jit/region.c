@@ -64,9 +64,10 @@ void jit_sweep_dead(struct jit *j)
             struct jit_op *op = &j->ops[pc];
             bool checked = j->prog->facts.insn[pc].flags & OKO_FACT_GUARD;
             bool self = op->op == JIT_MOV && op->a == op->dst && op->w;
-            op->live = jit_live_after(j, pc);
+            jit_update_live(j, pc);
             if (jit_is_pure(op) && !checked && (self || !(op->live & jit_bit(op->dst)))) {
                 jit_become_nop(op);
+                j->before[pc] = op->live;
                 removed = true;
             }
         }
