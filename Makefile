@@ -48,7 +48,8 @@ pytest-long:
 test-mutants:  ## each deliberate fault must turn a named test red
 	$(PYTHON) tools/mutants/run
 
-fuzz:  ## every fuzz target for FUZZ_SECONDS each
+fuzz: ext  ## every fuzz target for FUZZ_SECONDS each
+	$(PYTHON) tests/fuzz/verify_seeds.py csrc/build-fuzz/corpus/fuzz_verify
 	$(MAKE) -C csrc fuzz
 
 bench:  ## oko-bench, results on the terminal

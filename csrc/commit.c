@@ -190,7 +190,7 @@ int oko_commit_hide(struct oko_commit *c, struct oko_rule *rule, uint32_t reason
     step->rule = rule;
     c->n_steps++;
     OKO_STORE(&rule->remove_version, c->version);
-    rule->announce = reason != OKO_SILENT && rule->flags & OKO_FLOW_SEND_FLOW_REM;
+    rule->announce = reason != OKO_SILENT && rule->flags & (OKO_FLOW_SEND_FLOW_REM | OKO_FLOW_TELL);
     rule->reason = reason & 7;
     rule->removed_ns = at_ns;
     count_out(c->dp, rule);

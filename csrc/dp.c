@@ -169,7 +169,7 @@ void oko_dp_free(struct oko_dp *dp)
 
 uint64_t oko_dp_now(const struct oko_dp *dp)
 {
-    uint64_t now = OKO_LOAD(&dp->is_live) ? oko_monotonic_ns() : OKO_LOAD(&dp->born_ns);
+    uint64_t now = OKO_LOAD(&dp->is_live) ? OKO_LIVE_NOW(dp) : OKO_LOAD(&dp->born_ns);
     for (uint32_t i = 0; i < dp->opts.n_workers; i++) {
         uint64_t other = OKO_LOAD(&dp->workers[i]->now_ns);
         if (other > now)

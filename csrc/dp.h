@@ -60,7 +60,8 @@ struct oko_dp {
     struct oko_worker *tracer; /* dry; made when first asked for */
     uint64_t next_deadline;    /* atomic: at of the first in the heap, OKO_NEVER without */
     uint64_t born_ns;          /* atomic: the clock's first value, 0 = not started */
-    bool is_live;              /* atomic: the clock is the machine's (live.c) */
+    uint64_t clock_ofs;        /* atomic: live clock - CLOCK_MONOTONIC (live.h) */
+    bool is_live;              /* atomic: the clock is the machine's */
 
     pthread_mutex_t mutex; /* around everything below, and all writes above */
     struct oko_gc_queue gc;

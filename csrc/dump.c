@@ -30,7 +30,8 @@ void oko_event_flow(struct oko_dp *dp, const struct oko_rule *rule, uint16_t typ
                               .n_match = rule->n_match,
                               .filter_prog = rule->filter_prog,
                               .idle_timeout = OKO_LOAD(&rule->idle_timeout),
-                              .hard_timeout = OKO_LOAD(&rule->hard_timeout)};
+                              .hard_timeout = OKO_LOAD(&rule->hard_timeout),
+                              .arg = rule->flags};
     oko_flow_stats_sum(rule->stats, &event.packets, &event.bytes, &used);
     oko_ring_put(dp->events, &event, match);
 }

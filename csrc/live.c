@@ -87,7 +87,7 @@ static uint32_t round_of_ports(struct thread *t)
     struct oko_port *port;
     for (uint64_t at = 0; (port = next_port(t, at));) {
         uint32_t number = port->number;
-        uint64_t now = oko_monotonic_ns();
+        uint64_t now = OKO_LIVE_NOW(t->live->dp);
         uint32_t n = port->ops->rx(port, &t->rx, now);
         if (n) /* contains a quiescent point: the port may be gone afterwards */
             forward(t, number, n, now);
@@ -103,7 +103,7 @@ static uint32_t round_of_ports(struct thread *t)
 static void wait(struct thread *t)
 {
     struct pollfd fds[MAX_FDS];
-    uint64_t eight, now = oko_monotonic_ns(), until = now + MAX_SLEEP_MS * 1000000ull;
+    uint64_t eight, now = OKO_LIVE_NOW(t->live->dp), until = now + MAX_SLEEP_MS * 1000000ull;
     nfds_t n = 0;
     fds[n++] = (struct pollfd){.fd = t->wake, .events = POLLIN};
     struct oko_port *port;
@@ -139,7 +139,7 @@ static void *run(void *arg)
             idle = 0;
             continue;
         }
-        oko_worker_tick(t->worker, oko_monotonic_ns());
+        oko_worker_tick(t->worker, OKO_LIVE_NOW(t->live->dp));
         if (++idle < SPINS || t->live->busy_poll) {
             oko_cpu_relax();
             continue;
@@ -214,8 +214,10 @@ int oko_dp_start(struct oko_dp *dp, const struct oko_live_opts *opts, struct oko
     live->busy_poll = opts->busy_poll;
     for (uint32_t i = 0; i < n; i++)
         live->threads[i].wake = -1;
+    OKO_STORE(&dp->clock_ofs,
+              oko_live_clock_of(CLOCK_REALTIME) - oko_live_clock_of(CLOCK_MONOTONIC));
     OKO_STORE(&dp->is_live, true);
-    oko_clock_start(dp, oko_monotonic_ns()); /* nobody waits for a worker that never runs */
+    oko_clock_start(dp, OKO_LIVE_NOW(dp)); /* nobody waits for a worker that never runs */
     for (uint32_t i = 0; i < n; i++)
         if (make_thread(live, i)) {
             stop(live);

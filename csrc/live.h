@@ -16,12 +16,15 @@
 
 #include <time.h>
 
-static inline uint64_t oko_monotonic_ns(void)
+/* The live clock: nanoseconds since 1970 as they were when the threads were started, and since then
+ * as CLOCK_MONOTONIC goes: it never jumps, yet times that survive a restart keep their meaning. */
+static inline uint64_t oko_live_clock_of(clockid_t id)
 {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(id, &t);
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
+#define OKO_LIVE_NOW(dp) (OKO_LOAD(&(dp)->clock_ofs) + oko_live_clock_of(CLOCK_MONOTONIC))
 
 struct oko_live;
 

@@ -480,6 +480,7 @@ enum oko_flow_flag {
     OKO_FLOW_RESET_COUNTS = 4,
     OKO_FLOW_NO_PKT_COUNTS = 8,
     OKO_FLOW_NO_BYT_COUNTS = 16,
+    OKO_FLOW_TELL = 32, /* as SEND_FLOW_REM, for the control plane's own use */
     OKO_LEARN_SEND_FLOW_REM = 1,
     OKO_LEARN_DELETE_LEARNED = 2
 };
@@ -659,6 +660,8 @@ struct oko_flow_mod {
     uint32_t out_group;   /* DELETE*: only flows that use this group; 0xffffffff = any */
     uint32_t new_cookie;  /* MODIFY*: 1 = what is covered gets spec.cookie (OpenFlow 1.0) */
     uint32_t reserved;
+    uint64_t age_ns; /* ADD: of a flow that is being restored: it counts as added so long ago, and
+                        as used now */
 };
 
 enum oko_object_command { OKO_OBJECT_ADD = 0, OKO_OBJECT_MODIFY = 1, OKO_OBJECT_DELETE = 2 };
@@ -839,7 +842,7 @@ void oko_dp_stats(struct oko_dp *dp, struct oko_dp_stats *stats);
 
 enum oko_event_type {
     OKO_EVENT_PACKET_IN = 1,    /* data: the frame, cut to max_len */
-    OKO_EVENT_FLOW_REMOVED = 2, /* data: n_match struct oko_match_field */
+    OKO_EVENT_FLOW_REMOVED = 2, /* data: n_match struct oko_match_field; arg: the flow's flags */
     OKO_EVENT_LEARNED = 3,      /* data: likewise; a packet installed a flow */
     OKO_EVENT_SEND_MAPS = 4     /* data: u16 map ids; arg: program number, n_match: how many */
 };
@@ -910,7 +913,7 @@ int oko_dp_tick(struct oko_dp *dp, uint32_t worker, uint64_t ns);
 
 /* Forwarding threads: they take packets from live ports and bring them through the datapath, each
  * as the worker of its index. A port belongs to thread (number % n_threads). While they run, the
- * datapath clock is CLOCK_MONOTONIC, also without packets. */
+ * datapath clock goes by itself: nanoseconds since 1970, without jumps. */
 struct oko_live_opts {
     uint32_t n_threads; /* at most the datapath's workers; nobody else may run as one of these */
     bool busy_poll;     /* never sleep: less latency, all of a CPU */

@@ -41,11 +41,12 @@ struct oko_rx {
 struct oko_port_ops {
     const char *name; /* "pcap", "null", "mem" */
     /* NULL: nothing ever arrives. Takes up to OKO_BURST frames that have arrived by now_ns
-     * (CLOCK_MONOTONIC), without waiting; returns how many. */
+     * (the live clock), without waiting; returns how many. */
     uint32_t (*rx)(struct oko_port *port, struct oko_rx *rx, uint64_t now_ns);
     /* What to poll for arrivals, or -1. Needed with rx. */
     int (*fd)(struct oko_port *port);
-    /* When the next frame comes, for ports that know: CLOCK_MONOTONIC; OKO_NEVER: not any more. */
+    /* When the next frame comes, for ports that know, by the live clock; OKO_NEVER: not any more.
+     */
     uint64_t (*due_ns)(struct oko_port *port);
     /* 0, or a negative OKO_E*: the packet is counted as dropped ("port-tx-failed"). */
     int (*tx)(struct oko_port *port, uint32_t worker, const struct oko_pkt *pkt);

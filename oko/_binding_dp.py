@@ -468,6 +468,7 @@ class Txn(Handle):
         cookie_mask: int = 0,
         or_add: bool = False,
         new_cookie: bool = False,
+        age_ns: int = 0,
         out_port: int = ANY,
         out_group: int = ANY,
     ) -> None:
@@ -483,6 +484,7 @@ class Txn(Handle):
         spec.ops, spec.ops_len = ops, len(record.ops)
         mod.command, mod.or_add, mod.cookie_mask = command, or_add, cookie_mask
         mod.out_port, mod.out_group, mod.new_cookie = out_port, out_group, new_cookie
+        mod.age_ns = age_ns
         error = ffi.new("struct oko_error *")
         check(lib.oko_txn_flow(self._ptr, mod, error), error)
 

@@ -199,6 +199,7 @@ class Event:
     pkt_mark: int
     regs: tuple[int, ...]
     controller: int = 0
+    flags: int = 0
     program: int = 0
     maps: tuple[int, ...] = ()
 
@@ -240,6 +241,7 @@ def _event(raw: tuple[Any, ...], data: bytes) -> Event:
         match=records.parse_match(data) if with_match else Match(),
         data=data if kind == _PACKET_IN else b"",
         controller=raw[16] if kind == _PACKET_IN else 0,
+        flags=raw[16] if kind == _REMOVED else 0,
         program=raw[16] if maps else 0,
         maps=tuple(memoryview(data).cast("H")) if maps else (),
     )
@@ -256,9 +258,15 @@ class Transaction:
     def __init__(self, dp: Datapath) -> None:
         self._txn = binding.Txn(dp._dp)
 
-    def flow(self, change: Flow | FlowMod, record: records.FlowRecord | None = None) -> None:
+    def flow(
+        self,
+        change: Flow | FlowMod,
+        record: records.FlowRecord | None = None,
+        *,
+        age_ns: int = 0,
+    ) -> None:
         """Adds a flow, or carries out another command of a FlowMod. record: the flow compiled,
-        where that is known already."""
+        where that is known already. age_ns: a flow being restored was added so long ago."""
         mod = change if isinstance(change, FlowMod) else FlowMod(change, ADD)
         self._txn.flow(
             record or records.compile_flow(mod.flow),
@@ -266,6 +274,7 @@ class Transaction:
             cookie_mask=mod.cookie_mask,
             or_add=mod.or_add,
             new_cookie=mod.new_cookie,
+            age_ns=age_ns,
             out_port=mod.out_port,
             out_group=mod.out_group,
         )
@@ -373,8 +382,8 @@ class Datapath:
 
     def start(self, threads: int = 1, *, busy_poll: bool = False) -> None:
         """Starts forwarding threads, as the first of the workers: from now on live ports are
-        served, time is the machine's (CLOCK_MONOTONIC), and process() and packet_out() may only
-        name other workers. busy_poll: they never sleep."""
+        served, time is the machine's (ns since 1970, without jumps), and process() and
+        packet_out() may only name other workers. busy_poll: they never sleep."""
         self._dp.start(threads, busy_poll)
 
     def stop(self) -> None:

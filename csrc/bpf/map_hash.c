@@ -190,6 +190,19 @@ static struct oko_hash_at find_in_chain(const struct oko_map_hash *table, uint32
     return (struct oko_hash_at){NULL, 0};
 }
 
+void *oko_hash_chained(const struct oko_map_hash *table, const uint64_t *w,
+                       const struct oko_hash_bucket *bucket)
+{
+    for (uint32_t link = OKO_LOAD_ACQUIRE(&bucket->chain); link != 0;) {
+        struct oko_hash_extra *extra = extra_at(table, link);
+        uint8_t *slot = (uint8_t *)(extra + 1);
+        if (key_equal(slot, w, table->key_words))
+            return slot + table->value_off;
+        link = OKO_LOAD_ACQUIRE(&extra->next);
+    }
+    return NULL;
+}
+
 /* n_words is table->key_words, as a constant where the caller has one. */
 static inline __attribute__((always_inline)) struct oko_hash_at
 find(const struct oko_map_hash *table, uint64_t h, const uint64_t *w, uint32_t n_words)

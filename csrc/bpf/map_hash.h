@@ -134,6 +134,10 @@ void oko_hash_probe_init(const struct oko_map_hash *table, struct oko_hash_probe
                          const void *key);
 struct oko_hash_at oko_hash_find(const struct oko_map_hash *table,
                                  const struct oko_hash_probe *probe);
+/* The last step alone: the value of the key in the bucket's chain, or NULL. Not of a per-worker
+ * table. For code that has looked into the window itself. */
+void *oko_hash_chained(const struct oko_map_hash *table, const uint64_t *w,
+                       const struct oko_hash_bucket *bucket);
 /* Both in one, quick for keys of up to 24 bytes. */
 struct oko_hash_at oko_hash_lookup(const struct oko_map_hash *table, const void *key);
 /* An insert has three steps, under the lock and with room below max_entries: take a slot for the

@@ -38,7 +38,9 @@ from oko.model.decompile import decompile_learned
 from oko.model.fields import PORT_ANY
 from oko.model.flow import (
     ADD,
+    DELETE_STRICT,
     GROUP_ALL,
+    SEND_FLOW_REM,
     TABLE_ALL,
     Flow,
     FlowMod,
@@ -64,6 +66,7 @@ from oko.switch.events import (
 )
 from oko.switch.names import action_error_name, error_name
 from oko.switch.ports import Port, PortStats
+from oko.switch.state import State
 from oko.text.action_format import format_instructions
 from oko.trace import KINDS, match_text, tell
 
@@ -80,6 +83,7 @@ __all__ = [
 Change: TypeAlias = FlowMod | GroupMod | MeterMod
 
 METER_ALL = 0xFFFFFFFF
+TELL = 32  # OKO_FLOW_TELL
 N_TABLES = 254
 
 
@@ -264,6 +268,7 @@ class Bridge:
         self._detach: Callable[[], None] = _nothing
         self.events_seen = 0
         self.counters: Counter[str] = Counter()  # whatever the agent counts, for coverage/show
+        self.state: State | None = None  # where changes are kept, if anywhere
         self.live = False  # forwarding threads run: the clock is the machine's
         self.add_port(port.LOCAL, name)
         self.dpid = self._ports[port.LOCAL].hw_addr if dpid is None else dpid
@@ -331,7 +336,10 @@ class Bridge:
         if hw_addr and hw_addr != old.hw_addr:
             raise BridgeError(f"port {number} has another hardware address", "OFPPMFC_BAD_HW_ADDR")
         mask &= port.CONFIG_BITS
-        self._change_port(replace(old, config=(old.config & ~mask) | (config & mask)))
+        new = (old.config & ~mask) | (config & mask)
+        self._change_port(replace(old, config=new))
+        if self.state is not None and new != old.config:
+            self.state.port_changed(number, new)
 
     def _change_port(self, new: Port) -> None:
         new = port.with_liveness(new)
@@ -370,8 +378,13 @@ class Bridge:
 
     # ---------------------------------------------------------------- changes
 
-    def apply(self, changes: Sequence[Change]) -> None:
-        """Carries out all changes as one transaction, or none: BridgeError tells which failed."""
+    def apply(self, changes: Sequence[Change], *, ages: Sequence[int] = ()) -> None:
+        """Carries out all changes as one transaction, or none: BridgeError tells which failed.
+
+        ages: of flows that are being restored, ns since each was added.
+        """
+        if self.state is not None:
+            self.poll()  # flows whose time is over, first
         groups = self._groups
         if any(isinstance(change, GroupMod) for change in changes):
             groups = dict(groups)
@@ -383,7 +396,8 @@ class Bridge:
         try:
             for change in changes:
                 if isinstance(change, FlowMod):
-                    txn.flow(change, self._record(change.flow))
+                    age = ages[added] if ages else 0
+                    txn.flow(change, self._record(change.flow), age_ns=age)
                 elif isinstance(change, GroupMod):
                     resolved = self._resolve(change, groups)
                     txn.group(resolved)
@@ -405,6 +419,8 @@ class Bridge:
         for change in changes:
             if isinstance(change, FlowMod) and (change.flow.importance or self._importance):
                 self._note_importance(change)
+        if self.state is not None:
+            self.state.changed(changes)
 
     def _resolve(self, change: GroupMod, groups: dict[int, Group]) -> GroupMod:
         if change.command != "add_or_mod":
@@ -429,7 +445,7 @@ class Bridge:
             cookie=flow.cookie,
             table=flow.table,
             priority=flow.priority,
-            flags=flow.flags,
+            flags=flow.flags | self._tell_flag(flow),
             idle_timeout=flow.idle_timeout,
             hard_timeout=flow.hard_timeout,
             filter_prog=flow.filter_prog,
@@ -437,6 +453,16 @@ class Bridge:
             match=records.compile_match(flow.match),
             ops=ops,
         )
+
+    def _tell_flag(self, flow: Flow) -> int:
+        """With state, the end of every flow with a timeout is to be known."""
+        timed = flow.idle_timeout or flow.hard_timeout
+        return TELL if self.state is not None and timed else 0
+
+    def forget_flow(self, table: int, priority: int, match: Match, filter_prog: int) -> None:
+        """Removes a flow whose time was over before a restart."""
+        flow = Flow(table, priority, match, filter_prog)
+        self.apply([FlowMod(flow, DELETE_STRICT)])
 
     def _forget_instructions(self) -> None:
         """Drops what no flow has any more, when there may be much of it."""
@@ -526,7 +552,7 @@ class Bridge:
                 priority=priority,
                 filter_prog=prog,
                 cookie=flow_cookie,
-                flags=flags,
+                flags=flags & ~TELL,
                 importance=importance,
                 idle_timeout=idle,
                 hard_timeout=hard,
@@ -638,7 +664,17 @@ class Bridge:
             self._pending.discard(number)
         digest = hashlib.sha256(elf).hexdigest()
         self._origins[number] = _Origin(owner, time.time(), elf, digest)
+        if self.state is not None:
+            self.state.loaded(number, elf, digest, keep_maps, owner)
         return number
+
+    def restore_program(
+        self, number: int, elf: bytes, keep_maps: bool, owner: str, at_ns: int
+    ) -> None:
+        """Loads a program again that was loaded before a restart."""
+        self.datapath.load_program(number, elf, keep_maps=keep_maps)
+        digest = hashlib.sha256(elf).hexdigest()
+        self._origins[number] = _Origin(owner, at_ns / 1e9, elf, digest)
 
     def unload_program(self, number: int, *, force: bool = False) -> None:
         """Unloads a program; force: flows that use it go too."""
@@ -648,6 +684,8 @@ class Bridge:
             name = "OFPBRC_EPERM" if number in self._origins else "OFPBMC_BAD_VALUE"
             raise BridgeError(str(exc), name) from None
         self._origins.pop(number, None)
+        if self.state is not None:
+            self.state.unloaded(number, force)
 
     def programs(self) -> list[LoadedProgram]:
         """All programs in rising number."""
@@ -687,6 +725,33 @@ class Bridge:
             raise
         except OkoError as exc:
             raise BridgeError(str(exc), "OFPBMC_BAD_VALUE") from None
+
+    def change_map(
+        self,
+        number: int,
+        name: str | int,
+        operation: str,
+        entries: Sequence[tuple[bytes, bytes]] = (),
+    ) -> None:
+        """Changes a map's entries, and keeps that: "set" (key, value); "delete" (key, unused);
+        "add" (item, unused), for sketches; "clear". BridgeError or MapError; entries before the
+        one that failed stay changed."""
+        found = self.map(number, name)
+        done: list[tuple[bytes, bytes]] = []
+        try:
+            if operation == "clear":
+                found.clear()
+            for key, value in entries:
+                if operation == "set":
+                    found[key] = value
+                elif operation == "delete":
+                    del found[key]
+                else:
+                    found.add(key)
+                done.append((key, value))
+        finally:
+            if self.state is not None and (done or operation == "clear"):
+                self.state.map_changed(number, found.number, operation, done)
 
     # ---------------------------------------------------------------- events
 
@@ -731,6 +796,11 @@ class Bridge:
         """Hands what happened to the listeners; returns how many events there were."""
         events = self.datapath.events()
         for event in events:
+            if event.kind == "flow-removed" and event.flags & (SEND_FLOW_REM | TELL):
+                if event.flags & TELL and event.reason in ("idle", "hard") and self.state:
+                    self.state.removed(event.table, event.priority, event.match, event.filter_prog)
+                if not event.flags & SEND_FLOW_REM:
+                    continue
             told = _translate(event)
             if told is not None:
                 self._tell(told)

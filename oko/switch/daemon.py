@@ -18,6 +18,7 @@ import asyncio
 import fcntl
 import os
 import signal
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -34,6 +35,7 @@ from oko.switch.bridge import Bridge
 from oko.switch.config import BridgeConfig, Config
 from oko.switch.metrics import MetricsServer, render
 from oko.switch.ports import LOCAL
+from oko.switch.state import State
 
 logger = log.logger("daemon")
 
@@ -227,9 +229,13 @@ class Daemon:
             max_uploads=own.max_uploads,
         )
         try:
+            restored = self._restore(bridge)
             for port in own.ports:
                 self._add_port(bridge, port)
-            if own.flows:
+            if bridge.state is not None:
+                bridge.state.restore_ports(bridge)
+                bridge.state.start(bridge)
+            if own.flows and not restored:
                 self._read_flows(bridge, own.flows)
             bridge.attach(asyncio.get_running_loop())
             bridge.start(own.workers, busy_poll=own.busy_poll)
@@ -251,8 +257,24 @@ class Daemon:
     async def _stop(self, name: str) -> None:
         gone = self.running.pop(name)
         await gone.agent.close()
+        if gone.bridge.state is not None:
+            await gone.bridge.state.close(gone.bridge)
         gone.bridge.close()
         logger.info("bridge %s: gone", name)
+
+    def _restore(self, bridge: Bridge) -> int:
+        """What the state directory says, if there is one; how many records."""
+        if self.config.state_dir is None:
+            return 0
+        began = time.monotonic()
+        bridge.state = State(self.config.state_dir / bridge.name, sync=self.config.sync)
+        n = bridge.state.restore(bridge)
+        logger.info(
+            "bridge %s: %d flows, %d programs restored from %d records in %.2f s",
+            bridge.name, sum(1 for _ in bridge.datapath.raw_flows()), len(bridge.programs()), n,
+            time.monotonic() - began,
+        )  # fmt: skip
+        return n
 
     def _add_port(self, bridge: Bridge, port: configuration.PortConfig) -> None:
         if port.number == LOCAL:

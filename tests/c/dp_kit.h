@@ -309,7 +309,7 @@ static inline struct oko_dp_prog_info kit_prog(struct oko_dp *dp, uint32_t numbe
     for (uint32_t i = 0; i < n; i++)
         if (infos[i].number == number)
             return infos[i];
-    CHECK(!"no such program");
+    CHECK(false); /* no such program */
     return infos[0];
 }
 

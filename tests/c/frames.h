@@ -262,23 +262,23 @@ static inline uint32_t make_shapes(struct shape *shapes)
                 uint8_t proto = trans == T_ICMP && v6 ? 58 : protos[trans];
                 snprintf(name, sizeof name, "link %d net %d transport %d", link, net, trans);
                 s = add_shape(shapes, &n, name);
-                put_link(s, link, v6 ? 0x86dd : 0x0800);
+                put_link(s, (enum link_kind)link, v6 ? 0x86dd : 0x0800);
                 uint32_t ip = s->len;
-                put_net(s, net, proto);
-                put_transport(s, trans, v6);
+                put_net(s, (enum net_kind)net, proto);
+                put_transport(s, (enum trans_kind)trans, v6);
                 finish(s, ip, v6);
             }
     for (int link = 0; link < N_LINKS; link++) {
         snprintf(name, sizeof name, "link %d arp", link);
         s = add_shape(shapes, &n, name);
-        put_link(s, link, 0x0806);
+        put_link(s, (enum link_kind)link, 0x0806);
         put(s, arp, sizeof arp);
     }
     for (int link = 0; link < N_LINKS; link++)
         for (int labels = 1; labels <= 3; labels++) {
             snprintf(name, sizeof name, "link %d mpls %d", link, labels);
             s = add_shape(shapes, &n, name);
-            put_link(s, link, 0x8847);
+            put_link(s, (enum link_kind)link, 0x8847);
             for (int i = 1; i < labels; i++)
                 PUT(s, 0, 1, (uint8_t)(0x2a + 16 * i), 60);
             PUT(s, 0x12, 0x34, 0x5b, 64);

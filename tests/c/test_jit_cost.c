@@ -180,9 +180,9 @@ struct cost {
     double stores;              /* to the stack, without those of the batch entry's prologue */
 };
 
-static const struct cost costs[] = {{"trivial", make_trivial, 2, 9, 0},
-                                    {"counter", make_counter, 9, 18, 0},
-                                    {"flow", make_flow, 41, 54, 2}};
+static const struct cost costs[] = {{"trivial", make_trivial, 2, 8, 0},
+                                    {"counter", make_counter, 9, 17, 0},
+                                    {"flow", make_flow, 37, 49, 2}};
 
 static struct oko_prog *load(const struct program *p)
 {

@@ -75,6 +75,49 @@ static struct reciprocal reciprocal_of(uint64_t d, unsigned bits)
     }
 }
 
+/* With mulx, which leaves rax alone and writes where it is told (twice the same register: the high
+ * half). */
+static void emit_by_constant_bmi(struct jit *j, const struct jit_op *op, uint64_t d)
+{
+    struct x64 *a = &j->a;
+    unsigned dst = jit_reg[op->dst];
+    bool div = op->op == JIT_DIV, save_rdx = dst != RDX && (op->live & 1 << 3);
+    struct reciprocal r = reciprocal_of(d, op->w ? 64 : 32);
+    unsigned quotient = div && !r.add ? dst : R10;
+    if (save_rdx)
+        x64_mov(a, true, R9, RDX);
+    unsigned n = jit_use(j, op->a, RDX);
+    if (n != RDX || !op->w)
+        x64_mov(a, op->w, RDX, n);
+    if (!div)
+        x64_mov(a, true, R11, RDX);
+    if (r.before)
+        x64_shift_i(a, X64_SHR, true, RDX, r.before);
+    x64_load(a, 8, R10, x64_constant(a, r.factor));
+    x64_mulx(a, true, quotient, quotient, R10);
+    if (r.add) {
+        x64_alu(a, X64_SUB, true, RDX, R10);
+        x64_shift_i(a, X64_SHR, true, RDX, 1);
+        x64_alu(a, X64_ADD, true, R10, RDX);
+    }
+    if (r.after)
+        x64_shift_i(a, X64_SHR, true, quotient, r.after);
+    if (save_rdx)
+        x64_mov(a, true, RDX, R9);
+    if (div && quotient != dst) {
+        x64_mov(a, true, dst, quotient);
+    } else if (!div) {
+        if ((int64_t)d == (int32_t)d) {
+            x64_imul_i(a, true, R10, R10, (int32_t)d);
+        } else {
+            x64_mov_i(a, R9, d);
+            x64_imul(a, true, R10, R9);
+        }
+        x64_alu(a, X64_SUB, op->w, R11, R10);
+        x64_mov(a, op->w, dst, R11);
+    }
+}
+
 static void emit_by_constant(struct jit *j, const struct jit_op *op, uint64_t d)
 {
     struct x64 *a = &j->a;
@@ -174,7 +217,7 @@ void jit_emit_div(struct jit *j, uint32_t pc)
     const struct jit_op *op = &j->ops[pc];
     uint64_t d = op->w ? (uint64_t)op->imm : (uint32_t)op->imm;
     if (op->b == JIT_NONE && !op->sx && (d & (d - 1)) != 0)
-        emit_by_constant(j, op, d);
+        (j->a.bmi2 ? emit_by_constant_bmi : emit_by_constant)(j, op, d);
     else
         emit_division(j, op, pc);
 }

@@ -171,8 +171,9 @@ static bool leaves_by_ret(const struct jit *j)
 }
 
 /* Ways to leave a body, in the order in which they stand behind it: with the result in r0, with the
- * constant 1, with the constant 0. Those that are not used are left out, and a body's last
- * operation needs no jump to the first that is there. */
+ * constant 1 (of a batch: farther behind, if there is the first), with the constant 0. Those that
+ * are not used are left out, and a body's last operation needs no jump to the first that is there.
+ */
 void jit_emit_exit(struct jit *j, bool last)
 {
     if (leaves_by_ret(j))
@@ -251,6 +252,59 @@ static void emit_aborts(struct jit *j, uint32_t to)
 
 /* ---------------------------------------------------------------- bodies */
 
+/* The pc of the first operation from k on that does something. */
+static uint32_t first_of(const struct jit *j, uint32_t k)
+{
+    while (k < j->n_order && j->ops[j->order[k]].op == JIT_NOP)
+        k++;
+    return k < j->n_order ? j->order[k] : j->n;
+}
+
+/* Operations [from, to) of the order; what follows the last one is at pc `after`. */
+static void emit_range(struct jit *j, uint32_t from, uint32_t to, uint32_t after)
+{
+    struct x64 *a = &j->a;
+    for (uint32_t k = from; k < to && !a->error; k++) {
+        uint32_t pc = j->order[k], next = k + 1;
+        if (j->label[pc] != (uint32_t)JIT_UNLABELLED) {
+            x64_bind(a, j->label[pc]);
+            j->flags_valid = false;
+        }
+        while (next < to && j->ops[j->order[next]].op == JIT_NOP)
+            next++; /* a jump over nothing is none */
+        jit_emit_op(j, pc, next < to ? j->order[next] : after);
+    }
+}
+
+/* What a lookup's miss alone comes to may stand elsewhere: if operation k is the jump of the hit
+ * over it, the place in the order that it leads to, else 0. *miss: where the miss goes, while
+ * nothing but copies of the result lies between. */
+static uint32_t after_miss(const struct jit *j, uint32_t k, uint32_t *miss)
+{
+    const struct jit_op *op = &j->ops[j->order[k]];
+    if (op->op == JIT_HELPER)
+        *miss = op->target;
+    else if (op->op == JIT_JMP && k + 1 < j->n_order && *miss == j->order[k + 1] &&
+             op->target < j->n && op->target > *miss)
+        for (uint32_t i = k + 1; i < j->n_order; i++)
+            if (j->order[i] == op->target)
+                return i;
+    if (op->op != JIT_HELPER && op->op != JIT_MOV && op->op != JIT_NOP)
+        *miss = (uint32_t)JIT_UNLABELLED;
+    return 0;
+}
+
+/* The misses' parts that emit_body() left out. */
+static void emit_cold(struct jit *j)
+{
+    for (uint32_t i = 0; i < j->n_cold; i++) {
+        uint32_t from = j->work[2 * i], to = j->work[2 * i + 1];
+        emit_range(j, from, to, (uint32_t)JIT_UNLABELLED);
+        if (!jit_is_jump(&j->ops[j->order[to - 1]]))
+            x64_jmp(&j->a, j->label[j->order[to]]);
+    }
+}
+
 /* Instructions of the function at hand, in order. */
 static void emit_body(struct jit *j)
 {
@@ -262,16 +316,19 @@ static void emit_body(struct jit *j)
         if (jit_has_target(j, op) && j->label[op->target] == (uint32_t)JIT_UNLABELLED)
             j->label[op->target] = x64_label(a);
     }
-    for (uint32_t k = 0; k < j->n_order && !a->error; k++) {
-        uint32_t pc = j->order[k], next = k + 1;
-        if (j->label[pc] != (uint32_t)JIT_UNLABELLED) {
-            x64_bind(a, j->label[pc]);
-            j->flags_valid = false;
-        }
-        while (next < j->n_order && j->ops[j->order[next]].op == JIT_NOP)
-            next++; /* a jump over nothing is none */
-        jit_emit_op(j, pc, next < j->n_order ? j->order[next] : j->n);
+    uint32_t from = 0, miss = (uint32_t)JIT_UNLABELLED;
+    j->n_cold = 0;
+    for (uint32_t k = 0; k < j->n_order; k++) {
+        uint32_t to = after_miss(j, k, &miss);
+        if (!to)
+            continue;
+        emit_range(j, from, k + 1, first_of(j, to));
+        j->work[2 * j->n_cold] = k + 1;
+        j->work[2 * j->n_cold++ + 1] = to;
+        from = to;
+        k = to - 1;
     }
+    emit_range(j, from, j->n_order, j->n);
 }
 
 static void start_body(struct jit *j, const struct jit_func *func, bool batch)
@@ -285,11 +342,13 @@ static void start_body(struct jit *j, const struct jit_func *func, bool batch)
     for (unsigned i = 0; i < 2; i++)
         j->result_label[i] = x64_label(&j->a);
     j->leaves_r0 = j->leaves_1 = j->leaves_0 = false;
+    j->leaves_bit = true;
     for (uint32_t k = 0; k < j->n_order; k++) {
         const struct jit_op *op = &j->ops[j->order[k]];
         bool jumps = op->op == JIT_JMP || op->op == JIT_JCC || op->op == JIT_HELPER;
         bool by_bit = batch && op->op == JIT_EXIT_IF;
         j->leaves_r0 |= op->op == JIT_EXIT || (op->op == JIT_EXIT_IF && !batch);
+        j->leaves_bit &= op->op != JIT_EXIT || op->width == 1;
         j->leaves_1 |= (jumps && op->target == j->n + 1) || (by_bit && !j->a.bmi2);
         j->leaves_0 |= (jumps && op->target == j->n) || by_bit;
     }
@@ -362,6 +421,7 @@ static void emit_sub(struct jit *j, const struct jit_func *func)
     clear_stack(j);
     emit_body(j);
     emit_leaving(j);
+    emit_cold(j);
     jit_emit_late(j);
     emit_aborts(j, 0);
 }
@@ -399,6 +459,7 @@ static void emit_run(struct jit *j)
     clear_unset(j);
     emit_body(j);
     emit_leaving(j);
+    emit_cold(j);
     jit_emit_late(j);
     emit_aborts(j, none);
     x64_bind(a, none);
@@ -416,7 +477,8 @@ static void emit_next_packet(struct jit *j)
     unsigned todo = jit_pin(j, PIN_TODO, R9);
     x64_tzcnt(a, true, R9, todo);
     x64_lea(a, true, R9, x64_at_index(R9, R9, 2, 0)); /* 24 bytes each */
-    x64_lea(a, true, R9, x64_at_index(in, R9, 8, 0));
+    if (in == R10)
+        x64_lea(a, true, R9, x64_at_index(in, R9, 8, 0));
     bool need[3] = {(j->func->live_in & 2) || j->stores_pkt,
                     (j->func->live_in & 4) || j->stores_pkt,
                     (j->func->live_in & 8) || j->stores_meta || j->pin[PIN_META].used};
@@ -426,7 +488,9 @@ static void emit_next_packet(struct jit *j)
         if (i == 2 && !live && j->pin[PIN_META].used && j->pin[PIN_META].reg != X64_NOREG)
             reg = j->pin[PIN_META].reg;
         if (need[i])
-            x64_load(a, 8, reg, x64_at(R9, (int32_t)(8 * i)));
+            x64_load(a, 8, reg,
+                     in == R10 ? x64_at(R9, (int32_t)(8 * i))
+                               : x64_at_index(in, R9, 8, (int32_t)(8 * i)));
         if (i == 2 && need[i])
             set_pin(j, PIN_META, reg);
         static const size_t field[3] = {offsetof(struct oko_env, pkt),
@@ -441,6 +505,29 @@ _Static_assert(sizeof(struct oko_prog_in) == 24 && offsetof(struct oko_prog_in, 
                    offsetof(struct oko_prog_in, len) == 8 &&
                    offsetof(struct oko_prog_in, meta) == 16,
                "the batch loop knows this layout");
+
+/* Leaving with the result in r0: a match if it is 1. */
+static void emit_match_r0(struct jit *j)
+{
+    struct x64 *a = &j->a;
+    x64_bind(a, j->exit_label);
+    if (j->leaves_bit && a->bmi2) {
+        emit_match_bit(j, RAX);
+        return;
+    }
+    emit_lowest(a, R9, jit_pin(j, PIN_TODO, R10));
+    x64_mov_i(a, R11, 0);
+    x64_alu_i(a, X64_CMP, true, RAX, 1);
+    x64_cmov(a, X64_E, true, R11, R9);
+    emit_or_match(j, R11);
+}
+
+static void emit_match_1(struct jit *j)
+{
+    x64_bind(&j->a, j->result_label[1]);
+    emit_lowest(&j->a, R9, jit_pin(j, PIN_TODO, R10));
+    emit_or_match(j, R9);
+}
 
 /* batch(env, in, todo): rdi, rsi, rdx; the mask of matches in rax. */
 static void emit_batch(struct jit *j)
@@ -465,21 +552,10 @@ static void emit_batch(struct jit *j)
     clear_stack(j);
     clear_unset(j);
     emit_body(j);
-    if (j->leaves_r0) {
-        x64_bind(a, j->exit_label);
-        emit_lowest(a, R9, jit_pin(j, PIN_TODO, R10));
-        x64_mov_i(a, R11, 0);
-        x64_alu_i(a, X64_CMP, true, RAX, 1);
-        x64_cmov(a, X64_E, true, R11, R9);
-        emit_or_match(j, R11);
-        if (j->leaves_1)
-            x64_jmp(a, next);
-    }
-    if (j->leaves_1) {
-        x64_bind(a, j->result_label[1]);
-        emit_lowest(a, R9, jit_pin(j, PIN_TODO, R10));
-        emit_or_match(j, R9);
-    }
+    if (j->leaves_r0)
+        emit_match_r0(j);
+    else if (j->leaves_1)
+        emit_match_1(j);
     x64_bind(a, j->result_label[0]);
     x64_bind(a, next);
     unsigned todo = jit_pin(j, PIN_TODO, R10);
@@ -489,6 +565,11 @@ static void emit_batch(struct jit *j)
     x64_mov(a, true, RAX, jit_pin(j, PIN_MATCH, RAX));
     x64_bind(a, done);
     emit_epilogue(j);
+    if (j->leaves_r0 && j->leaves_1) {
+        emit_match_1(j);
+        x64_jmp(a, next);
+    }
+    emit_cold(j);
     jit_emit_late(j);
     emit_aborts(j, next);
 }

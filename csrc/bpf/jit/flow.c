@@ -532,6 +532,8 @@ static void rewrite(struct flow *f)
         } else if (op->op == JIT_EXIT && constant(&s, 0) && (s.value[0] == 0 || s.value[0] == 1)) {
             op->op = JIT_JMP;
             op->target = j->n + (uint32_t)s.value[0];
+        } else if (op->op == JIT_EXIT) {
+            op->width = bits(&s, 0) <= 1;
         }
         s = after;
         if (jit_is_jump(op))

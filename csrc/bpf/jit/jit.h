@@ -77,7 +77,7 @@ struct jit_op {
     uint8_t a, b;               /* b none: imm instead */
     uint8_t base, index, scale; /* memory: base + index * scale + off */
     uint8_t sel;
-    uint8_t width; /* bytes of memory, or of what is extended */
+    uint8_t width; /* bytes of memory, or of what is extended; JIT_EXIT: 1 if r0 is 0 or 1 */
     uint8_t cc;    /* BPF_JEQ..., or the atomic operation without BPF_FETCH */
     bool mem;      /* of a comparison (JIT_JCC, JIT_SELECT, JIT_EXIT_IF): a is in memory */
     bool sx;
@@ -192,8 +192,9 @@ struct jit {
     uint32_t *label; /* of each pc in the body being emitted, or JIT_UNLABELLED */
     uint32_t *order; /* pcs of the function at hand, rising */
     uint32_t n_order;
-    uint32_t *work; /* n slots for searches */
-    uint32_t *seen; /* n marks: == stamp, reached from the function at hand */
+    uint32_t *work; /* n slots for searches; of the body being emitted: pairs [from, to) of order */
+    uint32_t n_cold; /* ... that are emitted behind it */
+    uint32_t *seen;  /* n marks: == stamp, reached from the function at hand */
     uint32_t stamp;
     uint16_t *before;             /* of each pc: registers live before it, as of jit_find_live() */
     uint32_t *func_at;            /* of each pc: 1 + index of the function called there, or 0 */
@@ -221,6 +222,7 @@ struct jit {
     uint32_t n_saved;
     uint32_t exit_label, result_label[2]; /* leave with r0; with the constant result 0 or 1 */
     bool leaves_r0, leaves_1, leaves_0;   /* which of them the body uses */
+    bool leaves_bit;                      /* r0 then is 0 or 1 */
     uint32_t abort_label[2];              /* without and with a fault */
     bool abort_used[2];
 };

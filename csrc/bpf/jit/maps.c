@@ -93,9 +93,10 @@ static int32_t emit_open_frame(struct jit *j, uint32_t size)
     return (int32_t)room;
 }
 
-/* Calls fn(map, words, env) with the words of the key; the frame stays open. */
+/* Calls fn(map, words, rdx) with the words of the key, rdx being the environment if with_env, else
+ * what it is; the frame stays open. */
 static int32_t emit_late_call(struct jit *j, const struct oko_map *map, const struct jit_late *late,
-                              const void *fn)
+                              const void *fn, bool with_env)
 {
     struct x64 *a = &j->a;
     int32_t room = emit_open_frame(j, 8 * late->n_words);
@@ -111,7 +112,7 @@ static int32_t emit_late_call(struct jit *j, const struct oko_map *map, const st
     }
     x64_mov_i(a, RDI, (uintptr_t)map);
     x64_mov(a, true, RSI, RSP);
-    if (j->pin[PIN_ENV].used)
+    if (with_env)
         x64_mov(a, true, RDX, jit_pin(j, PIN_ENV, RDX));
     x64_call_c(a, fn);
     return room;
@@ -212,21 +213,20 @@ static void emit_array(struct jit *j, const struct jit_op *op, const struct jit_
 
 /* ---------------------------------------------------------------- hash tables */
 
-static void *find_slow(const struct oko_map_hash *table, const uint64_t *words)
-{
-    struct oko_hash_probe probe;
-    memcpy(probe.w, words, 8 * table->key_words);
-    probe.h = oko_hash_words(&table->hash, probe.w, table->key_words);
-    struct oko_hash_at at = oko_hash_find(table, &probe);
-    return at.slot ? at.slot + table->value_off : NULL;
-}
-
 /* rdx = the home bucket of hash rax. */
 static void emit_bucket(struct x64 *a, const struct oko_map_hash *table)
 {
     unsigned log = (unsigned)__builtin_ctz(table->bucket_size);
+    bool whole = power_of_two(table->bucket_size) && table->shift > log;
+    uint64_t mask = (uint64_t)(table->n_buckets - 1) << log;
+    if (whole && a->bmi2 && mask <= INT32_MAX) {
+        x64_rorx(a, true, RDX, RAX, table->shift - log);
+        x64_alu_i(a, X64_AND, false, RDX, (int32_t)mask);
+        x64_alu_load(a, X64_ADD, true, RDX, x64_constant(a, (uintptr_t)table->buckets));
+        return;
+    }
     x64_mov(a, true, RDX, RAX);
-    if (power_of_two(table->bucket_size) && table->shift > log) {
+    if (whole) {
         x64_shift_i(a, X64_SHR, true, RDX, table->shift - log);
         x64_alu_i(a, X64_AND, true, RDX, -(int32_t)table->bucket_size);
     } else {
@@ -240,19 +240,24 @@ static void emit_bucket(struct x64 *a, const struct oko_map_hash *table)
  * comparison of all lanes at once is exact, unlike the one in words that map_hash.h tells. */
 static void emit_tags(struct x64 *a, unsigned hits)
 {
-    x64_shift_i(a, X64_SHR, true, RAX, 32);
-    x64_alu_i(a, X64_OR, false, RAX, 1);
-    x64_lanes_all(a, 0, RAX);
+    x64_alu_load(a, X64_OR, true, RAX, x64_constant(a, (uint64_t)1 << 32));
+    x64_lanes_all(a, 0, RAX, 2);
     x64_lanes_equal(a, 0, x64_at(RDX, 0)); /* the four above are not tags */
     x64_lanes_mask(a, hits, 0);
     x64_alu_i(a, X64_AND, false, hits, 0x55);
 }
 
-/* rax = slot of the lane of the lowest hit. */
+/* Where in its slot rax points: at the value, unless something else of the slot is needed first. */
+static uint32_t aim_of(const struct oko_map_hash *table)
+{
+    return table->values || table->referenced ? 0 : table->value_off;
+}
+
+/* rax = slot of the lane of the lowest hit, and so many bytes. */
 static void emit_slot(struct x64 *a, const struct oko_map_hash *table, unsigned hits)
 {
     uint32_t size = table->slot_size;
-    int32_t header = (int32_t)sizeof(struct oko_hash_bucket);
+    int32_t header = (int32_t)(sizeof(struct oko_hash_bucket) + aim_of(table));
     x64_tzcnt(a, false, RAX, hits); /* 2 * lane */
     if (size == 8 || size == 16) {
         x64_lea(a, true, RAX, x64_at_index(RDX, RAX, size / 2, header));
@@ -283,14 +288,16 @@ static void emit_touch(struct jit *j, const struct oko_map_hash *table)
     x64_bind(a, set);
 }
 
-/* rax = the value of the slot in rax, found in the lane of the lowest hit of the bucket rdx. */
+/* rax = the value of the slot that rax points into, found in the lane of the lowest hit of the
+ * bucket rdx. */
 static void emit_value(struct jit *j, const struct oko_map_hash *table, unsigned hits)
 {
     struct x64 *a = &j->a;
     if (table->referenced)
         emit_touch(j, table);
     if (!table->values) {
-        x64_alu_i(a, X64_ADD, true, RAX, (int32_t)table->value_off);
+        if (table->value_off != aim_of(table))
+            x64_alu_i(a, X64_ADD, true, RAX, (int32_t)(table->value_off - aim_of(table)));
         return;
     }
     /* number = bucket index * 4 + lane */
@@ -340,7 +347,7 @@ static void emit_hash_lookup(struct jit *j, const struct jit_op *op, const struc
     x64_bind(a, late->retry);
     emit_slot(a, table, hits);
     for (uint32_t i = 0; i < late->n_words; i++) {
-        struct x64_mem key = x64_at(RAX, (int32_t)(8 * i));
+        struct x64_mem key = x64_at(RAX, (int32_t)(8 * i) - (int32_t)aim_of(table));
         if (late->w[i].in_memory) {
             x64_load(a, 8, part, late->w[i].mem);
             x64_alu_load(a, X64_CMP, true, part, key);
@@ -372,8 +379,9 @@ static void emit_hash_late(struct jit *j, const struct jit_op *op, const struct 
     x64_bind(a, chain);
     bool plain = table->map.spec.type == OKO_MAP_HASH;
     int32_t room = emit_late_call(j, call->map, late,
-                                  plain ? (const void *)(uintptr_t)find_slow
-                                        : (const void *)(uintptr_t)table->map.ops->lookup);
+                                  plain ? (const void *)(uintptr_t)oko_hash_chained
+                                        : (const void *)(uintptr_t)table->map.ops->lookup,
+                                  !plain);
     x64_alu_i(a, X64_ADD, true, RSP, room);
     if (op->target != (uint32_t)JIT_UNLABELLED) {
         x64_test(a, true, RAX, RAX);
@@ -607,7 +615,7 @@ static void emit_sketch_late(struct jit *j, const struct jit_call *call,
     struct x64 *a = &j->a;
     x64_bind(a, late->entry);
     int32_t room =
-        emit_late_call(j, call->map, late, (const void *)(uintptr_t)call->map->ops->lookup);
+        emit_late_call(j, call->map, late, (const void *)(uintptr_t)call->map->ops->lookup, true);
     x64_load(a, 4, RAX, x64_at(RAX, 0));
     x64_alu_i(a, X64_ADD, true, RSP, room);
     x64_jmp(a, late->done);

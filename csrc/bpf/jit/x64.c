@@ -536,11 +536,11 @@ void x64_mov_i_flags(struct x64 *a, unsigned dst, uint64_t imm)
     }
 }
 
-void x64_lanes_all(struct x64 *a, unsigned xmm, unsigned src)
+void x64_lanes_all(struct x64 *a, unsigned xmm, unsigned src, unsigned word)
 {
-    op_r(a, P66, 0x0f6e, xmm, src); /* movd */
-    op_r(a, PF2, 0x0f70, xmm, xmm); /* pshuflw */
-    with_imm(a, 1, 0);
+    op_r(a, P66 | W, 0x0f6e, xmm, src); /* movq */
+    op_r(a, PF2, 0x0f70, xmm, xmm);     /* pshuflw */
+    with_imm(a, 1, (int32_t)(word * 0x55));
 }
 
 void x64_lanes_equal(struct x64 *a, unsigned xmm, struct x64_mem m)

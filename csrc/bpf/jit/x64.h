@@ -146,9 +146,10 @@ void x64_test(struct x64 *a, bool w, unsigned x, unsigned y);
 void x64_test_i(struct x64 *a, bool w, unsigned x, int32_t imm);
 void x64_test_m(struct x64 *a, unsigned width, struct x64_mem m, int32_t imm);
 void x64_unary(struct x64 *a, enum x64_unary op, bool w, unsigned reg);
-/* Four 16-bit lanes in an SSE2 register: all = the low half of src; those equal to the lanes of
- * memory (16 bytes, aligned) become ones; the top bits of the bytes as a mask. */
-void x64_lanes_all(struct x64 *a, unsigned xmm, unsigned src);
+/* Four 16-bit lanes in an SSE2 register, those above are 0: all = a 16-bit word (0 to 3) of src;
+ * those equal to the lanes of memory (16 bytes, aligned) become ones; the top bits of the bytes as
+ * a mask. */
+void x64_lanes_all(struct x64 *a, unsigned xmm, unsigned src, unsigned word);
 void x64_lanes_equal(struct x64 *a, unsigned xmm, struct x64_mem m);
 void x64_lanes_mask(struct x64 *a, unsigned dst, unsigned xmm);
 void x64_unary_m(struct x64 *a, enum x64_unary op, bool w, struct x64_mem m);

@@ -106,9 +106,9 @@ uint16_t oko_cfg_writes(struct oko_insn i)
     case OKO_BPF_ATOMIC:
         if (i.imm == BPF_CMPXCHG)
             return 1;
-        return (i.imm & BPF_FETCH) != 0 ? (uint16_t)(1u << oko_insn_src(i)) : 0;
+        return (uint16_t)((i.imm & BPF_FETCH) != 0 ? 1u << oko_insn_src(i) : 0);
     default:
-        return (row->use & OKO_WRITES_DST) != 0 ? (uint16_t)(1u << oko_insn_dst(i)) : 0;
+        return (uint16_t)((row->use & OKO_WRITES_DST) != 0 ? 1u << oko_insn_dst(i) : 0);
     }
 }
 

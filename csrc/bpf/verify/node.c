@@ -352,7 +352,7 @@ int oko_walk_arrive(struct oko_walk *w, uint32_t pc, uint32_t last_pc)
     struct oko_state *st = &w->cur;
     uint32_t loop = w->cfg.insn[pc].loop;
     bool head = (w->cfg.insn[pc].flags & OKO_CFG_HEAD) != 0;
-    a.back = head && oko_cfg_in_loop(&w->cfg, loop, last_pc);
+    a.back = head && last_pc != OKO_CFG_NONE && oko_cfg_in_loop(&w->cfg, loop, last_pc);
     if (a.back && !come_round(w, loop))
         return oko_walk_no_memory(w);
     if (!oko_state_settle(&w->cfg, st, pc))

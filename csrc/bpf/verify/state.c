@@ -376,7 +376,7 @@ static void relate_result(struct oko_state *st, uint8_t op, bool is64, const str
 void oko_reg_alu(struct oko_state *st, uint8_t op, bool is64, bool sign, struct oko_reg *dst,
                  const struct oko_reg *src)
 {
-    struct oko_form f;
+    struct oko_form f = oko_form_const(0);
     bool has = !(sign && op == BPF_DIV) && alu_form(st, op, is64, dst, src, &f);
     struct oko_reg r = *dst;
     r.s = oko_scalar_alu(op, is64, sign, &dst->s, &src->s);

@@ -1,0 +1,369 @@
+"""A bridge's state on disk: what controllers made is there again after a restart.
+
+    DIR/<bridge>/journal        changes, in the order in which they were acknowledged (journal.py)
+    DIR/<bridge>/programs/      ELF objects by SHA-256
+    DIR/<bridge>/maps           the maps' contents at some moment, every few seconds
+
+Each record has a number. The journal is compacted by writing the present state as records (all with
+the number that is then the last) and what has been appended meanwhile behind them. The maps' file
+says after which number it was taken: when the journal is replayed, its contents are put in place
+there, and map changes with later numbers go on top.
+
+Every change is in the kernel's hands before it is acknowledged, so kill -9 loses nothing; once a
+second it is handed to the disk, so a power cut loses a second at most, and never leaves half a
+transaction. With sync, it is on the disk before it is acknowledged.
+
+What does not come back: counters, learned flows, MAC addresses, sketches and per-worker maps, the
+.data and .bss of programs; an idle timeout begins anew. Flows whose hard timeout passed while the
+switch was down are gone. A record that cannot be carried out any more is logged and left out.
+
+Thread-safety: the asyncio loop's; formatting a snapshot and dumping maps run in an executor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import struct
+import time
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from oko.errors import OkoError
+from oko.filters import Map
+from oko.model.flow import FlowMod, GroupMod, MeterMod
+from oko.switch import journal, log
+from oko.switch.record import Formatter, change_from, match_from, match_to
+
+if TYPE_CHECKING:
+    from oko.switch.bridge import Bridge, Change, FlowStats
+
+logger = log.logger("state")
+
+SECOND = 10**9
+SYNC_SECONDS = 1.0
+CHECKPOINT_SECONDS = 3.0
+COMPACT_AT = 1 << 20  # bytes; and four times what the last compaction left
+MAP_MAGIC = b"oko maps 1\n"
+PLAIN_MAPS = (1, 4, 5, 6)  # array, hash, LRU hash, LPM: what a dump can bring back
+
+
+class State:
+    """The state of one bridge. restore() first; then the bridge tells what happens."""
+
+    def __init__(self, directory: Path, *, sync: bool = False) -> None:
+        self.directory = directory
+        (directory / "programs").mkdir(parents=True, exist_ok=True)
+        self._sync = sync
+        self._journal = journal.Journal(directory / "journal")
+        self._number = max((r.get("s", 0) for r in self._journal.records), default=0)
+        self._compact_at = max(COMPACT_AT, self._journal.size)
+        self._format = Formatter()
+        self._seen: object = None  # by the maps' last checkpoint
+        self._tasks: list[asyncio.Task[None]] = []
+        self._restoring = False
+
+    # ---------------------------------------------------------------- writing
+
+    def _append(self, kind: str, **rest: Any) -> None:
+        if self._restoring:
+            return
+        self._number += 1
+        self._journal.append({"k": kind, "s": self._number, "at": time.time_ns(), **rest})
+        if self._sync and not self._journal.broken:
+            self._journal.sync()
+
+    def changed(self, changes: Sequence[Change]) -> None:
+        """A transaction was committed."""
+        self._append("changes", c=[self._format.change(change) for change in changes])
+
+    def removed(self, table: int, priority: int, match: Any, filter_prog: int) -> None:
+        """A flow's time is over."""
+        self._append("gone", f=[table, priority, match_to(match), filter_prog])
+
+    def loaded(self, number: int, elf: bytes, sha256: str, keep_maps: bool, owner: str) -> None:
+        """A program was loaded."""
+        path = self._object(sha256)
+        if not path.exists() and not self._restoring:
+            try:
+                journal.write_whole(path, [elf])
+            except OSError as exc:
+                logger.error("%s: %s; program %d is not kept", path, exc.strerror, number)
+                return
+        self._append("program", n=number, sha=sha256, keep=keep_maps, owner=owner)
+
+    def unloaded(self, number: int, force: bool) -> None:
+        """A program was unloaded."""
+        self._append("unload", n=number, force=force)
+
+    def map_changed(
+        self, number: int, index: int, operation: str, entries: Sequence[tuple[bytes, bytes]]
+    ) -> None:
+        """Entries of a map were set ("set"), deleted ("delete", no values), added to a sketch
+        ("add"), or all of them removed ("clear")."""
+        hexes = [[key.hex(), value.hex()] for key, value in entries]
+        self._append("map", n=number, m=index, op=operation, e=hexes)
+
+    def port_changed(self, number: int, config: int) -> None:
+        """A port was configured."""
+        self._append("port", n=number, config=config)
+
+    def _object(self, sha256: str) -> Path:
+        return self.directory / "programs" / f"{sha256}.o"
+
+    # ---------------------------------------------------------------- reading
+
+    def restore(self, bridge: Bridge) -> int:
+        """Brings back what the journal says; the bridge forwards nothing yet. Returns how many
+        records there were."""
+        self._restoring = True
+        self._ports: dict[int, int] = {}
+        records, self._journal.records = self._journal.records, []
+        maps = self._read_maps()
+        now = time.time_ns()
+        bridge.datapath.tick(now, worker=bridge.datapath.workers - 1)  # ages need a clock
+        try:
+            for record in records:
+                if maps is not None and record.get("s", 0) > maps[0]["s"]:
+                    self._put_maps(bridge, *maps)
+                    maps = None
+                try:
+                    self._redo(bridge, record, now)
+                except (OkoError, ValueError, KeyError, TypeError, IndexError) as exc:
+                    logger.error("record %s (%s): %s", record.get("s"), record.get("k"), exc)
+            if maps is not None:
+                self._put_maps(bridge, *maps)
+            bridge.datapath.events()  # what was said while it was restored is nobody's business
+        finally:
+            self._restoring = False
+        return len(records)
+
+    def restore_ports(self, bridge: Bridge) -> None:
+        """The ports' configuration, once there are ports."""
+        self._restoring = True
+        for number, config in self._ports.items():
+            try:
+                bridge.modify_port(number, None, config, 0xFFFFFFFF)
+            except OkoError as exc:
+                logger.warning("port %d: %s", number, exc)
+        self._restoring = False
+
+    def _redo(self, bridge: Bridge, record: dict[str, Any], now: int) -> None:
+        kind = record["k"]
+        if kind == "changes":
+            changes = [change_from(change) for change in record["c"]]
+            ages = record.get("ages") or [max(0, now - record["at"])] * len(changes)
+            if "ages" in record:
+                ages = [age + max(0, now - record["at"]) for age in ages]
+            self._redo_changes(bridge, changes, ages)
+        elif kind == "gone":
+            table, priority, match, filter_prog = record["f"]
+            bridge.forget_flow(table, priority, match_from(match), filter_prog)
+        elif kind == "program":
+            elf = self._object(record["sha"])
+            try:
+                data = elf.read_bytes()
+            except OSError as exc:
+                raise OkoError(f"{elf}: {exc.strerror}") from None
+            bridge.restore_program(record["n"], data, record["keep"], record["owner"], record["at"])
+        elif kind == "unload":
+            bridge.unload_program(record["n"], force=record["force"])
+        elif kind == "map":
+            entries = [(bytes.fromhex(key), bytes.fromhex(value)) for key, value in record["e"]]
+            if record["op"] == "delete":  # the maps' file may be ahead of this
+                found = bridge.map(record["n"], record["m"])
+                entries = [entry for entry in entries if found.get(entry[0]) is not None]
+            bridge.change_map(record["n"], record["m"], record["op"], entries)
+        elif kind == "port":
+            self._ports[record["n"]] = record["config"]
+        else:
+            raise OkoError("no such kind of record")
+
+    def _redo_changes(self, bridge: Bridge, changes: list[Any], ages: list[int]) -> None:
+        """One transaction; flows that are over by now do no harm, they never match."""
+        try:
+            bridge.apply(changes, ages=ages)
+        except OkoError:
+            if len(changes) == 1:
+                raise
+            for change, age in zip(changes, ages, strict=True):  # as much as can be
+                try:
+                    bridge.apply([change], ages=[age])
+                except OkoError as exc:
+                    logger.error("left out: %s", exc)
+
+    # ---------------------------------------------------------------- maps
+
+    def _read_maps(self) -> tuple[dict[str, Any], bytes] | None:
+        path = self.directory / "maps"
+        try:
+            data = path.read_bytes()
+        except OSError:
+            return None
+        try:
+            if not data.startswith(MAP_MAGIC):
+                raise ValueError
+            head = len(MAP_MAGIC) + 8
+            checksum, length = struct.unpack_from(">II", data, len(MAP_MAGIC))
+            if zlib.crc32(data[head:]) != checksum:
+                raise ValueError
+            index = json.loads(data[head : head + length])
+        except (ValueError, struct.error):
+            aside = path.with_name(f"maps.damaged-{time.time_ns()}")
+            path.replace(aside)
+            logger.error("%s is damaged; it is now %s, maps begin empty", path, aside.name)
+            return None
+        return index, data[head + length :]
+
+    def _put_maps(self, bridge: Bridge, index: dict[str, Any], blob: bytes) -> None:
+        at = 0
+        shas = {p.number: p.sha256 for p in bridge.programs()}
+        for entry in index["maps"]:
+            size = entry["key"] + entry["value"]
+            part = blob[at : at + size * entry["n"]]
+            at += len(part)
+            if shas.get(entry["p"]) != entry["sha"]:
+                continue
+            found = bridge.maps(entry["p"]).find(entry["m"])
+            if found.spec.type != 1:
+                found.clear()
+            for i in range(0, len(part), size):
+                found[part[i : i + entry["key"]]] = part[i + entry["key"] : i + size]
+
+    def _dumpable(self, bridge: Bridge) -> list[tuple[int, str, Map]]:
+        """(program, its SHA-256, map) of what a dump can bring back."""
+        return [
+            (program.number, program.sha256, found)
+            for program in bridge.programs()
+            for found in bridge.maps(program.number).values()
+            if found.spec.type in PLAIN_MAPS
+        ]
+
+    def _dump_maps(self, maps: Sequence[tuple[int, str, Map]], number: int) -> None:
+        """Writes the maps' file. Runs in an executor: what changes meanwhile may be in it, and
+        comes again behind `number`."""
+        index: list[dict[str, Any]] = []
+        blobs = []
+        for program, sha, found in maps:
+            entries = list(found.items())
+            blobs += [key + value for key, value in entries]
+            index.append(
+                {
+                    "p": program, "sha": sha, "m": found.number, "n": len(entries),
+                    "key": found.spec.key_size, "value": found.spec.value_size,
+                }
+            )  # fmt: skip
+        head = json.dumps({"s": number, "maps": index}).encode()
+        rest = head + b"".join(blobs)
+        start = MAP_MAGIC + struct.pack(">II", zlib.crc32(rest), len(head))
+        journal.write_whole(self.directory / "maps", [start, rest])
+
+    async def checkpoint(self, bridge: Bridge) -> None:
+        """Writes the maps' file, if programs ran or anything was changed since the last one."""
+        seen = (self._number, [(p.number, p.runs) for p in bridge.datapath.programs()])
+        if seen == self._seen:
+            return
+        maps = self._dumpable(bridge)
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, self._dump_maps, maps, self._number)
+        self._seen = seen
+
+    # ---------------------------------------------------------------- compaction
+
+    def _present(self, bridge: Bridge, number: int) -> Iterator[dict[str, Any]]:
+        """The present state as records. What can change is read before the first one is taken."""
+        now = time.time_ns()
+        programs = bridge.programs()
+        groups, meters = bridge.groups(), bridge.meters()
+        flows = sorted((f for f in bridge.flow_stats() if not f.learned), key=lambda f: f.id)
+        configs = {p.number: p.config for p in bridge.ports() if p.config}
+        return self._records(number, now, programs, groups, meters, flows, configs)
+
+    def _records(
+        self,
+        number: int,
+        now: int,
+        programs: Sequence[Any],
+        groups: Sequence[Any],
+        meters: Sequence[Any],
+        flows: Sequence[FlowStats],
+        configs: dict[int, int],
+    ) -> Iterator[dict[str, Any]]:
+        form = Formatter()
+        base = {"s": number, "at": now}
+        for p in programs:
+            record = {"k": "program", "n": p.number, "sha": p.sha256, "keep": False}
+            yield {**base, **record, "owner": p.owner, "at": int(p.loaded_at * SECOND)}
+        objects: list[Any] = [*(MeterMod(m) for m in meters), *(GroupMod(g) for g in groups)]
+        for change in objects:
+            yield {**base, "k": "changes", "c": [form.change(change)]}
+        for i in range(0, len(flows), 256):
+            part = flows[i : i + 256]
+            yield {
+                **base,
+                "k": "changes",
+                "c": [form.change(FlowMod(flow.flow)) for flow in part],
+                "ages": [flow.hard_age for flow in part],
+            }
+        for port, config in configs.items():
+            yield {**base, "k": "port", "n": port, "config": config}
+
+    async def compact(self, bridge: Bridge) -> None:
+        """Replaces the journal by the present state, and drops objects that nobody needs."""
+        loop = asyncio.get_running_loop()
+        number, since = self._number, self._journal.size
+        records, maps = self._present(bridge, number), self._dumpable(bridge)
+        await loop.run_in_executor(None, self._dump_maps, maps, number)
+        new = self.directory / "journal.new"
+        await loop.run_in_executor(None, journal.snapshot, new, records)
+        self._journal.replace(new, since)
+        self._compact_at = max(COMPACT_AT, 4 * self._journal.size)
+        used = {p.sha256 for p in bridge.programs()}
+        for path in (self.directory / "programs").glob("*.o"):
+            if path.stem not in used:
+                path.unlink(missing_ok=True)
+        logger.info("journal compacted to %d bytes", self._journal.size)
+
+    # ---------------------------------------------------------------- in the background
+
+    def start(self, bridge: Bridge) -> None:
+        """Begins to sync, checkpoint and compact from time to time."""
+        loop = asyncio.get_running_loop()
+        self._tasks = [
+            loop.create_task(self._every(SYNC_SECONDS, self._sync_now)),
+            loop.create_task(self._every(CHECKPOINT_SECONDS, lambda: self._tidy(bridge))),
+        ]
+
+    async def _every(self, seconds: float, what: Any) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                await what()
+            except (OSError, OkoError) as exc:
+                logger.error("%s: %s", self.directory, exc)
+
+    async def _sync_now(self) -> None:
+        if self._journal.dirty:
+            await asyncio.get_running_loop().run_in_executor(None, self._journal.sync)
+
+    async def _tidy(self, bridge: Bridge) -> None:
+        if self._journal.size > self._compact_at or self._journal.broken:
+            await self.compact(bridge)
+        else:
+            await self.checkpoint(bridge)
+
+    async def close(self, bridge: Bridge) -> None:
+        """A last checkpoint, and everything on the disk."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        try:
+            await self.checkpoint(bridge)
+        except (OSError, OkoError) as exc:
+            logger.error("%s: %s", self.directory, exc)
+        self._journal.close()
+
+
+__all__ = ["State"]
