@@ -45,7 +45,7 @@ static int make_parts(struct oko_dp *dp)
 {
     const struct oko_dp_opts *opts = &dp->opts;
     struct oko_vm_opts vm = {.n_workers = opts->n_workers,
-                             .max_progs = opts->max_progs,
+                             .max_progs = opts->max_progs + 1, /* a reload has two at once */
                              .max_map_bytes = opts->max_map_bytes,
                              .secret = opts->secret};
     int rc = oko_vm_new(&vm, &dp->vm);
