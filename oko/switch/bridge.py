@@ -35,7 +35,7 @@ from oko.model import actions as act
 from oko.model import compile as records
 from oko.model.actions import Action
 from oko.model.decompile import decompile_learned
-from oko.model.fields import PORT_ANY
+from oko.model.fields import PORT_ANY, PORT_NORMAL
 from oko.model.flow import (
     ADD,
     DELETE_STRICT,
@@ -84,6 +84,9 @@ Change: TypeAlias = FlowMod | GroupMod | MeterMod
 
 METER_ALL = 0xFFFFFFFF
 TELL = 32  # OKO_FLOW_TELL
+QUOTA_CODES = (-1, -5)  # OKO_E_NOMEM, OKO_E_LIMIT
+STANDALONE = Flow(priority=0, instructions=Instructions(apply=(act.Output(PORT_NORMAL),)))
+"""What a bridge does by itself in fail mode "standalone"."""
 N_TABLES = 254
 
 
@@ -269,6 +272,7 @@ class Bridge:
         self.events_seen = 0
         self.counters: Counter[str] = Counter()  # whatever the agent counts, for coverage/show
         self.state: State | None = None  # where changes are kept, if anywhere
+        self._alone = False  # the standalone flow is there
         self.live = False  # forwarding threads run: the clock is the machine's
         self.add_port(port.LOCAL, name)
         self.dpid = self._ports[port.LOCAL].hw_addr if dpid is None else dpid
@@ -497,6 +501,18 @@ class Bridge:
         steps = self.datapath.trace_frame(Frame(frame, in_port), worker=self.datapath.workers - 1)
         return Trace(self, in_port, tuple(steps))
 
+    def controllers_changed(self, n_connected: int) -> None:
+        """Tells how many controllers are connected. In fail mode "standalone" the bridge switches
+        normally while there is none (OpenFlow 1.3.5, 6.3.2): an empty table gets a NORMAL flow,
+        which goes when a controller comes."""
+        if n_connected == 0 and self.fail_mode == "standalone":
+            if not self._alone and next(self.datapath.raw_flows(), None) is None:
+                self.apply([FlowMod(STANDALONE)])
+                self._alone = True
+        elif self._alone:
+            self.apply([FlowMod(STANDALONE, DELETE_STRICT)])
+            self._alone = False
+
     # ---------------------------------------------------------------- what is there
 
     def instructions_of(self, ops: bytes) -> Instructions:
@@ -641,7 +657,8 @@ class Bridge:
         """Verifies and loads a program under a number (0: the lowest free one); returns it.
 
         Verification runs in an executor; the old program, if any, stays until the new one is in
-        force, and stays if it is refused. Raises BridgeError, or what Datapath.load_program does.
+        force, and stays if it is refused. Raises BridgeError: "OFPFMFC_TABLE_FULL" beyond a quota
+        (programs, memory of maps), else "OFPBRC_EPERM"; its cause is what the core said.
         """
         if number == 0:
             taken = self._origins.keys() | self._pending
@@ -660,6 +677,10 @@ class Bridge:
         try:
             load = partial(self.datapath.load_program, number, elf, keep_maps=keep_maps)
             await asyncio.get_running_loop().run_in_executor(None, load)
+        except OkoError as exc:
+            over = isinstance(exc, CoreError) and exc.code in QUOTA_CODES
+            name = "OFPFMFC_TABLE_FULL" if over else "OFPBRC_EPERM"
+            raise BridgeError(str(exc), name, hint=exc.hint) from exc
         finally:
             self._pending.discard(number)
         digest = hashlib.sha256(elf).hexdigest()

@@ -39,6 +39,8 @@ from oko.switch.state import State
 
 logger = log.logger("daemon")
 
+LOOK_SECONDS = 0.5
+
 
 class BridgeAgent(Protocol):
     """What speaks OpenFlow for a bridge."""
@@ -151,6 +153,7 @@ class Daemon:
                 await self._start(own)
             self._watch_links(loop)
             self._sample(loop)
+            self._look_around(loop)
             await self._open_unixctl()
             await self._open_metrics()
             logger.info("ready, pid %d, run directory %s", os.getpid(), self.config.run_dir)
@@ -200,6 +203,14 @@ class Daemon:
         await server.start()
         self._closers.append(server.close)
 
+    def _look_around(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Twice a second: what nobody announces."""
+        for there in self.running.values():
+            there.bridge.poll()  # ends of flows that waited for their last packets
+            for line in there.bridge.datapath.log():
+                log.logger("program").info("bridge %s: %s", there.bridge.name, line)
+        self._looker = loop.call_later(LOOK_SECONDS, self._look_around, loop)
+
     def _sample(self, loop: asyncio.AbstractEventLoop) -> None:
         """Every few seconds: counters, for their rates."""
         self.coverage.sample(self.counters())
@@ -241,6 +252,7 @@ class Daemon:
             bridge.start(own.workers, busy_poll=own.busy_poll)
             agent = self._make_agent(bridge, own, self.config)
             self.running[own.name] = Running(bridge, own, agent)
+            bridge.controllers_changed(0)
             await agent.listen(f"punix:{self.config.run_dir / own.name}.mgmt")
             for target in own.listeners:
                 await agent.listen(target)
@@ -327,6 +339,9 @@ class Daemon:
         """Makes a running bridge what its new configuration says."""
         old, there.config = there.config, own
         bridge, agent = there.bridge, there.agent
+        if own.fail_mode != old.fail_mode and not own.controllers:
+            bridge.fail_mode = own.fail_mode
+            bridge.controllers_changed(0)
         fixed = ("dpid", "workers", "protocols", "max_flows", "max_programs", "max_map_bytes")
         for key in fixed:
             if getattr(old, key) != getattr(own, key):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from oko.datapath import Frame
+from oko.datapath import Datapath, Frame
 from oko.model import actions as act
 from oko.model.fields import PORT_TABLE
 from oko.model.flow import (
@@ -235,6 +235,50 @@ def test_programs(bridge):
     assert bridge.programs() == [] == list(bridge.flow_stats())
     with pytest.raises(BridgeError, match="not loaded"):
         bridge.maps(1)
+
+
+def test_quotas_are_named_errors():
+    small = Bridge("br0", Datapath(workers=2, max_progs=2, max_map_bytes=1 << 24), max_uploads=1)
+    tiny = Bridge("br1", Datapath(workers=2, max_map_bytes=1 << 20))
+    elf = (ROOT / "examples" / "bpf" / "stateless_firewall.o").read_bytes()
+
+    async def session() -> None:
+        async def refused(number: int, elf: bytes, bridge: Bridge = small) -> BridgeError:
+            with pytest.raises(BridgeError) as error:
+                await bridge.load_program(number, elf)
+            return error.value
+
+        error = await refused(3, elf, tiny)
+        assert error.name == "OFPFMFC_TABLE_FULL" and "map" in str(error)
+        error = await refused(3, b"not an object")
+        assert error.name == "OFPBRC_EPERM" and "ELF" in str(error)
+        both = await asyncio.gather(
+            small.load_program(1, elf), small.load_program(2, elf), return_exceptions=True
+        )
+        assert both[0] == 1 and "1 programs are being loaded" in str(both[1])
+        await small.load_program(2, elf)
+        error = await refused(3, elf)
+        assert error.name == "OFPFMFC_TABLE_FULL" and "2 programs" in str(error)
+        await small.load_program(2, elf)  # replacing is not one more
+
+    asyncio.run(session())
+    assert [p.number for p in small.programs()] == [1, 2]
+    small.close()
+    tiny.close()
+
+
+def test_a_bridge_alone(bridge):
+    bridge.controllers_changed(0)
+    assert list(bridge.flow_stats()) == []  # fail mode secure
+    bridge.fail_mode = "standalone"
+    bridge.controllers_changed(0)
+    assert [f.flow for f in bridge.flow_stats()] == [parse_flow("priority=0,actions=NORMAL")]
+    bridge.controllers_changed(0)
+    bridge.controllers_changed(1)
+    assert list(bridge.flow_stats()) == []
+    bridge.apply([add("actions=drop")])
+    bridge.controllers_changed(0)  # the controller's flows go on
+    assert [f.priority for f in bridge.flow_stats()] == [32768]
 
 
 def test_the_loop_hears_of_events(bridge):
