@@ -238,7 +238,7 @@ def test_programs(bridge):
 
 
 def test_quotas_are_named_errors():
-    small = Bridge("br0", Datapath(workers=2, max_progs=2, max_map_bytes=1 << 24), max_uploads=1)
+    small = Bridge("br0", Datapath(workers=2, max_progs=2, max_map_bytes=1 << 26), max_uploads=1)
     tiny = Bridge("br1", Datapath(workers=2, max_map_bytes=1 << 20))
     elf = (ROOT / "examples" / "bpf" / "stateless_firewall.o").read_bytes()
 
