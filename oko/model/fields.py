@@ -334,6 +334,22 @@ def field(name: str) -> Field:
     return BY_NAME[name]
 
 
+Known = dict[Field, tuple[int, int]]
+"""What is known of a packet's fields: (value, mask)."""
+
+
+def unmet(field_: Field, known: Known) -> Prerequisite | None:
+    """The first prerequisite of a field that `known` does not imply, or None."""
+    for alternatives in field_.prereqs:
+        for name, value, mask in alternatives:
+            known_value, known_mask = known.get(field(name), (0, 0))
+            if known_mask & mask == mask and known_value & mask == value:
+                break
+        else:
+            return alternatives
+    return None
+
+
 IN_PORT = field("in_port")
 METADATA = field("metadata")
 ETH_TYPE = field("eth_type")

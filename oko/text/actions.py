@@ -36,7 +36,9 @@ from oko.model.fields import (
     VLAN_TCI,
     VLAN_VID,
     Field,
+    Known,
     field,
+    unmet,
 )
 from oko.model.flow import (
     GROUP_MAX,
@@ -45,7 +47,6 @@ from oko.model.flow import (
     Instructions,
     Match,
 )
-from oko.text.match import Known, unmet
 from oko.text.scan import Item, Span, items, number
 from oko.text.values import (
     Ports,

@@ -31,8 +31,9 @@ from oko.model.fields import (
     VLAN_PRESENT,
     VLAN_VID,
     Field,
-    Prerequisite,
+    Known,
     field,
+    unmet,
 )
 from oko.model.flow import Match, parts_of
 from oko.text.scan import Item, Span, number
@@ -65,21 +66,6 @@ SHORTHANDS: dict[str, tuple[int, int | None]] = {
 _PREFERRED = {
     value: word for word, value in reversed(SHORTHANDS.items()) if word not in ("ipv4", "ip6")
 }
-
-Known = dict[Field, tuple[int, int]]
-"""What is known of a packet's fields: (value, mask)."""
-
-
-def unmet(field_: Field, known: Known) -> Prerequisite | None:
-    """The first prerequisite of a field that `known` does not imply, or None."""
-    for alternatives in field_.prereqs:
-        for name, value, mask in alternatives:
-            known_value, known_mask = known.get(field(name), (0, 0))
-            if known_mask & mask == mask and known_value & mask == value:
-                break
-        else:
-            return alternatives
-    return None
 
 
 class MatchParser:

@@ -16,6 +16,7 @@ from typing import Any
 from oko._binding import Meta
 from oko.bpf.spec import ProgramSpec
 from oko.filters import Engine, FilterProgram
+from oko.model.fields import unmet
 from oko.model.flow import (
     CHECK_OVERLAP,
     DELETE,
@@ -30,7 +31,6 @@ from oko.model.flow import (
     Meter,
 )
 from oko.text import format_flow, format_group, format_meter
-from oko.text.match import unmet
 from twin.core import Core, CoreError
 from twin.generate import (
     Arrival,

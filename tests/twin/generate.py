@@ -16,9 +16,8 @@ from oracle_frames import parse
 from oko.model import actions as act
 from oko.model import fields as f
 from oko.model.actions import Action, Subfield
-from oko.model.fields import Field, field
+from oko.model.fields import Field, field, unmet
 from oko.model.flow import Bucket, DropBand, DscpBand, Flow, Group, Instructions, Match, Meter
-from oko.text.match import unmet
 from twin import frame as fr
 
 PORTS = (1, 2, 3, 4)

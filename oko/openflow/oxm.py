@@ -1,0 +1,255 @@
+"""Matches on the wire: OXM and NXM entries, and the fixed match of OpenFlow 1.0, to `Match`.
+
+An entry is class, field, has-mask bit and length (4 bytes), for class 0xffff an experimenter id,
+then value and mask. oko's own field, `filter_prog` (experimenter 0x4f4b4f00, field 1, 16 bits), is
+not part of a Match; it comes back beside it.
+
+Fields need their prerequisites before them (tcp_dst needs ip_proto=6 needs eth_type), as Open
+vSwitch has it and OpenFlow 1.3.5 (7.2.3.6) says. What is refused, by name: unknown fields
+(BAD_FIELD), lengths (BAD_LEN), values out of range (BAD_VALUE), value bits outside the mask
+(BAD_WILDCARDS), masks on fields that take none (BAD_MASK), fields given twice (DUP_FIELD).
+
+Decoding is hot: flow-mods come by the hundred thousand in a handful of forms. So matches are
+decoded by *form*: everything about them but the free bits, that is headers, masks and those values
+that prerequisites look at. A form that passed once is kept; the next match of that form costs a
+comparison of one big integer, one unpack, and one join of bytes for the datapath's record. What
+fits no known form goes the naive way, entry by entry, which alone decides about errors.
+
+Thread-safety: the memory of forms is shared and bounded; entries are only added, whole, or all of
+them dropped. Two threads at worst learn the same form twice.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from oko.model.fields import (
+    COMPOSED,
+    FIELDS,
+    IN_PORT,
+    IN_PORT_16,
+    IP_DSCP,
+    NW_TOS,
+    VLAN_PCP,
+    VLAN_TCI,
+    VLAN_VID,
+    Field,
+    Known,
+    field,
+    unmet,
+)
+from oko.model.flow import Match, parts_of
+from oko.openflow.common import (
+    OF10,
+    OF15,
+    OKO,
+    ONF,
+    fail,
+    port_from_10,
+    port_to_10,
+)
+
+EXPERIMENTER_CLASS = 0xFFFF
+FILTER_PROG = Field("filter_prog", 16, "dec")
+"""oko's field in a match; never part of a Match."""
+
+TCP_FLAGS = field("tcp_flags")
+_TCP_FLAGS_ONF = 42  # ONFOXM_ET_TCP_FLAGS, what 1.3 and 1.4 call the field
+
+
+def _fields_by_header() -> dict[int, Field]:
+    """By class << 7 | field number."""
+    found: dict[int, Field] = {}
+    for f in (*FIELDS, *COMPOSED):
+        for place in (f.oxm, f.nxm):
+            if place is not None:
+                found[place[0] << 7 | place[1]] = f
+    return found
+
+
+BY_HEADER = _fields_by_header()
+BY_EXPERIMENTER = {(OKO, 1): FILTER_PROG, (ONF, _TCP_FLAGS_ONF): TCP_FLAGS}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry. has_mask: as sent; mask: all ones where it has none. start: offset of the value;
+    end: offset of the next entry."""
+
+    field: Field
+    value: int
+    mask: int
+    has_mask: bool
+    start: int
+    end: int
+
+
+def header_at(data: bytes, at: int) -> tuple[Field, bool, int, int]:
+    """(field, has mask, offset of the value, its size) of the entry at this offset."""
+    if len(data) - at < 4:
+        fail("OFPBMC_BAD_LEN", "the match ends inside of an entry's header")
+    kind, number, size = struct.unpack_from("!HBB", data, at)
+    start = at + 4
+    has_mask, number = bool(number & 1), number >> 1
+    if kind == EXPERIMENTER_CLASS:
+        if size < 4 or len(data) - start < 4:
+            fail("OFPBMC_BAD_LEN", "an experimenter's match field is too short for its id")
+        (experimenter,) = struct.unpack_from("!I", data, start)
+        found = BY_EXPERIMENTER.get((experimenter, number))
+        start, size = start + 4, size - 4
+        if found is None:
+            name = f"{number} of experimenter {experimenter:#x}"
+            fail("OFPBMC_BAD_FIELD", f"there is no match field {name}")
+    else:
+        found = BY_HEADER.get(kind << 7 | number)
+        if found is None:
+            fail("OFPBMC_BAD_FIELD", f"there is no match field {number} of class {kind:#06x}")
+    if size != found.size << has_mask:
+        fail("OFPBMC_BAD_LEN", f"{found.label} does not have {size} bytes")
+    return found, has_mask, start, found.size
+
+
+def entries(data: bytes) -> Iterator[Entry]:
+    """The entries, each checked by itself."""
+    at = 0
+    while at < len(data):
+        entry = entry_at(data, at)
+        yield entry
+        at = entry.end
+
+
+def entry_at(data: bytes, at: int, *, any_mask: bool = False) -> Entry:
+    """The entry at this offset. any_mask: masks are good for all fields (set_field)."""
+    f, has_mask, start, size = header_at(data, at)
+    end = start + (size << has_mask)
+    if len(data) < end:
+        fail("OFPBMC_BAD_LEN", f"the match ends inside of {f.label}")
+    value = int.from_bytes(data[start : start + size], "big")
+    mask = f.all_ones
+    if has_mask:
+        written = int.from_bytes(data[start + size : end], "big")
+        mask &= written
+        if value & ~written:
+            fail("OFPBMC_BAD_WILDCARDS", f"the value of {f.label} has bits outside its mask")
+        if (
+            not any_mask
+            and mask
+            and mask != f.all_ones
+            and not (f.maskable and f.name != "filter_prog")
+        ):
+            fail("OFPBMC_BAD_MASK", f"{f.label} takes no mask")
+    if value > f.all_ones:
+        fail("OFPBMC_BAD_VALUE", f"{value:#x} is too large for {f.label}")
+    if f is NW_TOS:
+        if value & 3:
+            fail("OFPBMC_BAD_VALUE", f"TOS {value} has ECN bits")
+        mask &= 0xFC
+    if f is IN_PORT_16:
+        value, f = port_from_10(value), IN_PORT
+        mask = f.all_ones if mask else 0
+    elif f is FILTER_PROG:
+        if has_mask and mask != f.all_ones:
+            fail("OFPBMC_BAD_MASK", "filter_prog takes no mask")
+        if value == 0:
+            fail("OFPBMC_BAD_VALUE", "there is no program 0")
+    return Entry(f, value, mask, has_mask, start, end)
+
+
+def decode_naively(data: bytes) -> tuple[Match, int]:
+    """What decode_match() gives, entry by entry."""
+    known: Known = {}
+    seen: set[Field] = set()
+    program = 0
+    for entry in entries(data):
+        f = entry.field
+        if f in seen:
+            fail("OFPBMC_DUP_FIELD", f"{f.label} is matched twice")
+        seen.add(f)
+        if f is FILTER_PROG:
+            program = entry.value
+            continue
+        if f.prereqs and unmet(f, known) is not None:
+            fail("OFPBMC_BAD_PREREQ", f"{f.label} needs {f.needs} matched before it")
+        for part, value, mask in parts_of(f, entry.value, entry.mask):
+            old_value, old_mask = known.get(part, (0, 0))
+            if old_mask & mask:
+                fail("OFPBMC_DUP_FIELD", f"{part.label} is matched twice")
+            known[part] = (old_value | value & mask, old_mask | mask)
+    return Match.of(known), program
+
+
+# ---------------------------------------------------------------- encoding
+
+
+def _header(version: int, f: Field) -> tuple[int, int, int]:
+    """(class, field number, experimenter or 0) by which a version calls a field."""
+    if f is FILTER_PROG:
+        return EXPERIMENTER_CLASS, 1, OKO
+    if f is TCP_FLAGS and OF10 < version < OF15:
+        return EXPERIMENTER_CLASS, _TCP_FLAGS_ONF, ONF
+    places = (f.nxm, f.oxm) if version == OF10 else (f.oxm, f.nxm)
+    place = places[0] or places[1]
+    if place is None:
+        fail("OFPBMC_BAD_FIELD", f"{f.label} has no number on the wire")
+    return *place, 0
+
+
+_headers: dict[tuple[int, Field, bool], bytes] = {}
+
+
+def encode_header(version: int, f: Field, has_mask: bool = False) -> bytes:
+    """What stands before the value."""
+    key = (version, f, has_mask)
+    found = _headers.get(key)
+    if found is None:
+        kind, number, experimenter = _header(version, f)
+        size = (f.size << has_mask) + (4 if experimenter else 0)
+        found = struct.pack("!HBB", kind, number << 1 | has_mask, size)
+        if experimenter:
+            found += struct.pack("!I", experimenter)
+        _headers[key] = found
+    return found
+
+
+def encode_entry(version: int, f: Field, value: int, mask: int) -> bytes:
+    """One entry; a mask of all ones is left out."""
+    size = f.size
+    if mask == f.all_ones:
+        return encode_header(version, f) + value.to_bytes(size, "big")
+    header = encode_header(version, f, True)
+    return header + value.to_bytes(size, "big") + mask.to_bytes(size, "big")
+
+
+def encode_match(version: int, match: Match, filter_prog: int = 0) -> bytes:
+    """The entries, unpadded: NXM in OpenFlow 1.0, else OXM (with NXM for what OXM lacks)."""
+    rows: Iterable[tuple[Field, int, int]] = match.fields
+    if version == OF10:
+        rows = _nxm_rows(match)
+    parts = [encode_entry(version, f, value, mask) for f, value, mask in rows]
+    if filter_prog:
+        parts.append(encode_entry(version, FILTER_PROG, filter_prog, 0xFFFF))
+    return b"".join(parts)
+
+
+def _nxm_rows(match: Match) -> Iterator[tuple[Field, int, int]]:
+    """The fields as NXM has them: 16-bit ports, the TCI in one piece, TOS."""
+    tci = tci_mask = 0
+    tci_shown = False
+    for f, value, mask in match:
+        if f is VLAN_VID or f is VLAN_PCP:
+            shift = 0 if f is VLAN_VID else 13
+            tci, tci_mask = tci | value << shift, tci_mask | mask << shift
+            continue
+        if tci_mask and not tci_shown and f.id > VLAN_PCP.id:
+            yield VLAN_TCI, tci, tci_mask
+            tci_shown = True
+        if f is IN_PORT and (value < 0xFF00 or value >= 0xFFFFFFF8):
+            yield IN_PORT_16, port_to_10(value), 0xFFFF
+        elif f is IP_DSCP:
+            yield NW_TOS, value << 2, 0xFF
+        else:
+            yield f, value, mask
+    if tci_mask and not tci_shown:
+        yield VLAN_TCI, tci, tci_mask
