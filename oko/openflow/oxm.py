@@ -25,14 +25,20 @@ import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from oko.model.compile import compile_match
 from oko.model.fields import (
     COMPOSED,
+    ETH_TYPE,
     FIELDS,
+    ICMPV6_TYPE,
     IN_PORT,
     IN_PORT_16,
     IP_DSCP,
+    IP_PROTO,
     NW_TOS,
+    NXM_NX,
     VLAN_PCP,
+    VLAN_PRESENT,
     VLAN_TCI,
     VLAN_VID,
     Field,
@@ -54,6 +60,9 @@ from oko.openflow.common import (
 EXPERIMENTER_CLASS = 0xFFFF
 FILTER_PROG = Field("filter_prog", 16, "dec")
 """oko's field in a match; never part of a Match."""
+COOKIE = Field("cookie", 64, "hex")
+"""NXM_NX_COOKIE, which NXM requests have among the fields: which flows are meant."""
+_COOKIE_PLACE = (NXM_NX, 30)  # the number is mpls_ttl's too, the length tells them apart
 
 TCP_FLAGS = field("tcp_flags")
 _TCP_FLAGS_ONF = 42  # ONFOXM_ET_TCP_FLAGS, what 1.3 and 1.4 call the field
@@ -106,6 +115,8 @@ def header_at(data: bytes, at: int) -> tuple[Field, bool, int, int]:
         found = BY_HEADER.get(kind << 7 | number)
         if found is None:
             fail("OFPBMC_BAD_FIELD", f"there is no match field {number} of class {kind:#06x}")
+    if (kind, number) == _COOKIE_PLACE and size == COOKIE.size << has_mask:
+        return COOKIE, has_mask, start, COOKIE.size
     if size != found.size << has_mask:
         fail("OFPBMC_BAD_LEN", f"{found.label} does not have {size} bytes")
     return found, has_mask, start, found.size
@@ -133,12 +144,7 @@ def entry_at(data: bytes, at: int, *, any_mask: bool = False) -> Entry:
         mask &= written
         if value & ~written:
             fail("OFPBMC_BAD_WILDCARDS", f"the value of {f.label} has bits outside its mask")
-        if (
-            not any_mask
-            and mask
-            and mask != f.all_ones
-            and not (f.maskable and f.name != "filter_prog")
-        ):
+        if not any_mask and mask and mask != f.all_ones and not f.maskable:
             fail("OFPBMC_BAD_MASK", f"{f.label} takes no mask")
     if value > f.all_ones:
         fail("OFPBMC_BAD_VALUE", f"{value:#x} is too large for {f.label}")
@@ -157,18 +163,33 @@ def entry_at(data: bytes, at: int, *, any_mask: bool = False) -> Entry:
     return Entry(f, value, mask, has_mask, start, end)
 
 
-def decode_naively(data: bytes) -> tuple[Match, int]:
-    """What decode_match() gives, entry by entry."""
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A match as it came. filter_prog: 0 = not matched. record: the match for the datapath
+    (`compile_match`). known: what it says about the fields that prerequisites look at."""
+
+    match: Match
+    record: bytes
+    filter_prog: int = 0
+    known: tuple[tuple[Field, tuple[int, int]], ...] = ()
+    cookie: int = 0
+    cookie_mask: int = 0
+
+
+def decode_naively(data: bytes, *, cookie: bool = False) -> Decoded:
+    """What decode_match() gives, entry by entry. cookie: NXM_NX_COOKIE may be there."""
     known: Known = {}
+    special: dict[Field, Entry] = {}
     seen: set[Field] = set()
-    program = 0
     for entry in entries(data):
         f = entry.field
         if f in seen:
             fail("OFPBMC_DUP_FIELD", f"{f.label} is matched twice")
         seen.add(f)
-        if f is FILTER_PROG:
-            program = entry.value
+        if f is COOKIE and not cookie:
+            fail("OFPBMC_BAD_FIELD", "the cookie is no match field here")
+        if f is FILTER_PROG or f is COOKIE:
+            special[f] = entry
             continue
         if f.prereqs and unmet(f, known) is not None:
             fail("OFPBMC_BAD_PREREQ", f"{f.label} needs {f.needs} matched before it")
@@ -177,7 +198,34 @@ def decode_naively(data: bytes) -> tuple[Match, int]:
             if old_mask & mask:
                 fail("OFPBMC_DUP_FIELD", f"{part.label} is matched twice")
             known[part] = (old_value | value & mask, old_mask | mask)
-    return Match.of(known), program
+    match = Match.of(known)
+    which = special.get(COOKIE)
+    return Decoded(
+        match,
+        compile_match(match),
+        special[FILTER_PROG].value if FILTER_PROG in special else 0,
+        known_of(match),
+        which.value if which else 0,
+        which.mask if which else 0,
+    )
+
+
+def decode_match(data: bytes, *, cookie: bool = False) -> Decoded:
+    """OXM or NXM entries, unpadded. cookie: NXM_NX_COOKIE may be among them."""
+    return decode_naively(data, cookie=cookie)
+
+
+_LOOKED_AT = {ETH_TYPE: 0xFFFF, IP_PROTO: 0xFF, ICMPV6_TYPE: 0xFF, VLAN_VID: VLAN_PRESENT}
+"""Fields, and their bits, that prerequisites ask for."""
+
+
+def known_of(match: Match) -> tuple[tuple[Field, tuple[int, int]], ...]:
+    """What the match says about the fields that prerequisites look at."""
+    return tuple(
+        (f, (value & _LOOKED_AT[f], mask & _LOOKED_AT[f]))
+        for f, value, mask in match
+        if f in _LOOKED_AT and mask & _LOOKED_AT[f]
+    )
 
 
 # ---------------------------------------------------------------- encoding
