@@ -588,6 +588,12 @@ int oko_dp_port_add_afpacket(struct oko_dp *dp, uint32_t number, const char *nam
  * internal: it is the host's own port: kind "internal", and set up. */
 int oko_dp_port_add_tap(struct oko_dp *dp, uint32_t number, const char *name, const char *device,
                         bool internal, struct oko_error *error);
+/* A port whose packets come from a capture (pcap, pcapng) in its own time, from when the forwarding
+ * threads first look, and whose output goes to a pcap file. read_fd, write_fd: -1 = none; the port
+ * closes them, also when this fails. speed: times as fast, 0 = all at once. loop: begins again at
+ * the end (read_fd can seek). */
+int oko_dp_port_add_file(struct oko_dp *dp, uint32_t number, const char *name, int read_fd,
+                         int write_fd, double speed, bool loop, struct oko_error *error);
 int oko_dp_port_remove(struct oko_dp *dp, uint32_t number);
 int oko_dp_port_set_flags(struct oko_dp *dp, uint32_t number, uint32_t flags);
 /* Fills at most max records in rising number; returns how many ports there are. */

@@ -148,17 +148,22 @@ int oko_writer_merge(struct oko_writer *w, struct oko_error *error)
 
 /* ---------------------------------------------------------------- the port */
 
+int oko_writer_put(struct oko_writer *w, const struct oko_pkt *pkt)
+{
+    uint8_t *out = reserve(w, RECORD_HEADER + (size_t)pkt->len);
+    if (!out)
+        return OKO_E_IO;
+    put_record(w, out, pkt);
+    return 0;
+}
+
 static int pcap_tx(struct oko_port *port, uint32_t worker, const struct oko_pkt *pkt)
 {
     struct oko_writer *w = port->ctx;
 
     if (w->lanes)
         return w->failed ? OKO_E_IO : append(w, &w->lanes[worker], pkt);
-    uint8_t *out = reserve(w, RECORD_HEADER + (size_t)pkt->len);
-    if (!out)
-        return OKO_E_IO;
-    put_record(w, out, pkt);
-    return 0;
+    return oko_writer_put(w, pkt);
 }
 
 static const struct oko_port_ops pcap_ops = {.name = "pcap", .tx = pcap_tx};

@@ -18,4 +18,7 @@
  * failed, now or before. */
 int oko_writer_merge(struct oko_writer *writer, struct oko_error *error);
 
+/* One record, by a writer made for one worker. 0, or OKO_E_IO. */
+int oko_writer_put(struct oko_writer *writer, const struct oko_pkt *pkt);
+
 #endif

@@ -187,6 +187,17 @@ class Dp(Handle):
             error,
         )
 
+    def add_file_port(
+        self, number: int, name: str, read_fd: int, write_fd: int, speed: float, loop: bool
+    ) -> None:
+        error = ffi.new("struct oko_error *")
+        check(
+            lib.oko_dp_port_add_file(
+                self._ptr, number, name.encode(), read_fd, write_fd, speed, loop, error
+            ),
+            error,
+        )
+
     def add_tap_port(self, number: int, name: str, device: str, internal: bool) -> None:
         error = ffi.new("struct oko_error *")
         check(

@@ -19,6 +19,7 @@ only. Thread-safety: any thread may call anything; see docs/threading.md.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -419,6 +420,32 @@ class Datapath:
             raise OkoError(
                 f"there is no kind of port {kind!r}; null, mem, afpacket, tap or internal"
             )
+
+    def add_file_port(
+        self,
+        number: int,
+        name: str = "",
+        *,
+        read: str | Path | None = None,
+        write: str | Path | None = None,
+        speed: float = 1.0,
+        loop: bool = False,
+    ) -> None:
+        """A live port whose packets come from a capture, in its own time from the start of the
+        forwarding threads on (speed: times as fast, 0 = all at once; loop: again and again), and
+        whose output goes to a pcap file. OSError, CoreError."""
+        read_fd = write_fd = -1
+        try:
+            if read is not None:
+                read_fd = os.open(read, os.O_RDONLY | os.O_CLOEXEC)
+            if write is not None:
+                flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+                write_fd = os.open(write, flags, 0o644)
+        except OSError:
+            if read_fd >= 0:
+                os.close(read_fd)
+            raise
+        self._dp.add_file_port(number, name, read_fd, write_fd, speed, loop)
 
     def remove_port(self, number: int) -> None:
         """Flows that output to it stay, and drop."""

@@ -22,9 +22,10 @@ import hashlib
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from types import MappingProxyType
 from typing import TypeAlias
 
 from oko import datapath as dataplane
@@ -289,11 +290,23 @@ class Bridge:
 
     # ---------------------------------------------------------------- ports
 
-    def add_port(self, number: int, name: str, *, kind: str = "null", device: str = "") -> None:
-        """Adds a port to bridge and datapath and tells the listeners. device: for live kinds."""
+    def add_port(
+        self,
+        number: int,
+        name: str,
+        *,
+        kind: str = "null",
+        device: str = "",
+        options: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """Adds a port to bridge and datapath and tells the listeners. device: for live kinds, or a
+        capture; options: as in a configuration."""
         if number in self._ports:
             raise OkoError(f"bridge {self.name}: there is a port {number} already")
-        self.datapath.add_port(number, name, kind=kind, device=device)
+        if kind == "pcap":
+            port.add_capture(self.datapath, number, name, device, options)
+        else:
+            self.datapath.add_port(number, name, kind=kind, device=device)
         added = Port(
             number=number,
             name=name,
@@ -314,7 +327,10 @@ class Bridge:
         device = config.target
         if config.kind == "internal" and not device:
             device = self.name if config.number == port.LOCAL else config.name
-        self.add_port(config.number, config.name, kind=config.kind, device=device)
+        self.add_port(
+            config.number, config.name, kind=config.kind, device=device,
+            options=dict(config.options),
+        )  # fmt: skip
 
     def remove_port(self, number: int) -> None:
         """Removes a port; flows that name it stay, and drop."""

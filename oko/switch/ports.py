@@ -10,9 +10,11 @@ import fcntl
 import hashlib
 import socket
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from oko import datapath
+from oko.errors import OkoError
 
 LOCAL = 0xFFFFFFFE
 
@@ -104,6 +106,27 @@ def look_at_device(port: Port, device: str) -> Port:
     hw_addr = port.hw_addr if address is None else int.from_bytes(address[18:24], "big")
     state = port.state & ~LINK_DOWN | (0 if up else LINK_DOWN)
     return replace(port, state=state, hw_addr=hw_addr)
+
+
+def add_capture(
+    dp: datapath.Datapath, number: int, name: str, path: str, options: Mapping[str, str]
+) -> None:
+    """Adds a port of kind pcap: 2=pcap:in.pcap,write=out.pcap,speed=10,loop"""
+    speed = options.get("speed", "1")
+    try:
+        factor = 0.0 if speed == "max" else float(speed)
+        if not 0 <= factor < 1e9:
+            raise ValueError
+    except ValueError:
+        raise OkoError(f"port {number}: speed={speed} is not a factor such as 10, or max") from None
+    dp.add_file_port(
+        number,
+        name,
+        read=path or None,
+        write=options.get("write"),
+        speed=factor,
+        loop="loop" in options,
+    )
 
 
 def watch_links() -> socket.socket:

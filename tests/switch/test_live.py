@@ -9,17 +9,21 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import dpkt
 import pytest
 from namespaces import hosts, run, why_not
 
 from oko.datapath import Datapath
-from oko.errors import CoreError
+from oko.errors import CoreError, OkoError
 from oko.switch import ports
 from oko.switch.bridge import Bridge
 from oko.switch.config import parse_port
 from oko.switch.events import BridgeEvent, PacketIn, PortStatus
 from oko.text import parse_rules
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def bridge_of(*specs: str, flows: str = "", workers: int = 1) -> Bridge:
@@ -257,6 +261,71 @@ def test_packet_ins_and_packet_outs_of_a_live_port():
             assert "02:00:00:00:00:99" in a.run("ip", "neigh").stdout
         finally:
             bridge.close()
+
+
+def frames_of(path: Path) -> list[tuple[float, bytes]]:
+    with path.open("rb") as file:
+        return list(dpkt.pcap.Reader(file))
+
+
+def settled(read, seconds: float = 10):
+    """What read() gives once it has not changed for 0.3 s."""
+    end, last, since = time.monotonic() + seconds, read(), time.monotonic()
+    while time.monotonic() < end and time.monotonic() - since < 0.3:
+        time.sleep(0.02)
+        if (now := read()) != last:
+            last, since = now, time.monotonic()
+    return last
+
+
+def test_capture_in_capture_out(tmp_path):
+    """All at once, through a flow, into a file: the same frames in the same order."""
+    source, out = ROOT / "examples" / "traces" / "scan.pcap", tmp_path / "out.pcap"
+    expected = [data for _, data in frames_of(source)]
+    bridge = bridge_of(f"1=pcap:{source},speed=max", f"2=pcap:,write={out}", flows="actions=2")
+    try:
+        n = settled(lambda: bridge.port_stats(2)[0].tx_packets)
+        assert n == len(expected) == bridge.port_stats(1)[0].rx_packets
+        assert [data for _, data in frames_of(out)] == expected
+        assert bridge.ports()[0].kind == "pcap"
+    finally:
+        bridge.close()
+
+
+def test_capture_in_its_own_time(tmp_path):
+    source = tmp_path / "in.pcap"
+    with source.open("wb") as file:
+        writer = dpkt.pcap.Writer(file)
+        for i in range(4):
+            writer.writepkt(bytes([i] * 60), 1000 + i * 2)
+    out = tmp_path / "out.pcap"
+    bridge = bridge_of(f"1=pcap:{source},speed=10,loop", f"2=pcap:,write={out}", flows="actions=2")
+    time.sleep(1.5)
+    bridge.close()
+    frames = frames_of(out)
+    assert 5 <= len(frames) <= 10  # rounds of 0.6 s, the next begins at once
+    assert [data[0] for _, data in frames] == [i % 4 for i in range(len(frames))]
+    times = [float(t) for t, _ in frames]
+    assert 0.5 < times[3] - times[0] < 1.5 and abs(times[0] - time.time()) < 60
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("1=pcap:/nonexistent/in.pcap", "No such file"),
+        ("1=pcap:{tmp}/text", "not a capture|no capture|capture"),
+        ("1=pcap:,write=/nonexistent/out.pcap", "No such file"),
+        ("1=pcap:{trace},speed=fast", "not a factor"),
+    ],
+)
+def test_captures_that_cannot_be(tmp_path, spec, message):
+    (tmp_path / "text").write_text("no capture at all " * 10)
+    trace = ROOT / "examples" / "traces" / "scan.pcap"
+    bridge = Bridge("br0")
+    with pytest.raises((OkoError, OSError), match=message):
+        bridge.open_port(parse_port(spec.format(tmp=tmp_path, trace=trace)))
+    assert len(bridge.ports()) == 1
+    bridge.close()
 
 
 def _output(number: int):
