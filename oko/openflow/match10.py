@@ -9,6 +9,7 @@ ICMP's type and code.
 from __future__ import annotations
 
 import struct
+from typing import Literal, overload
 
 from oko.model.fields import (
     ETH_DST,
@@ -105,8 +106,13 @@ def _decode_ip(known: Known, wild: int, tos: int, tp_src: int, tp_dst: int) -> N
             known[f] = (value, f.all_ones)
 
 
-def encode_match_10(match: Match) -> bytes | None:
-    """The match as 40 bytes; None if OpenFlow 1.0 cannot say it (then NXM can)."""
+@overload
+def encode_match_10(match: Match) -> bytes | None: ...
+@overload
+def encode_match_10(match: Match, *, lossy: Literal[True]) -> bytes: ...
+def encode_match_10(match: Match, *, lossy: bool = False) -> bytes | None:
+    """The match as 40 bytes; None if OpenFlow 1.0 cannot say it (then NXM can). lossy: leave out
+    what it cannot say, as Open vSwitch does in replies to plain 1.0 peers."""
     left: Known = {f: (value, mask) for f, value, mask in match}
     wild = WILD_ALL & ~(63 << NW_SRC_SHIFT | 63 << NW_DST_SHIFT)
     wild |= 32 << NW_SRC_SHIFT | 32 << NW_DST_SHIFT
@@ -122,18 +128,19 @@ def encode_match_10(match: Match) -> bytes | None:
 
     in_port = left.get(IN_PORT, (0, 0))[0]
     if 0xFF00 <= in_port < 0xFFFFFFF8:
-        return None
+        if not lossy:
+            return None
+        del left[IN_PORT]
     in_port = port_to_10(exact(IN_PORT, WILD_IN_PORT))
     dl_src, dl_dst = exact(ETH_SRC, WILD_SRC), exact(ETH_DST, WILD_DST)
     vlan, pcp = 0, 0
     if left.get(VLAN_VID) == (VLAN_PRESENT, VLAN_PRESENT):
-        if VLAN_PCP not in left:
-            return None
-        del left[VLAN_VID]
+        if VLAN_PCP in left:
+            del left[VLAN_VID]
     elif VLAN_VID in left:
         tagged = left[VLAN_VID][0] & VLAN_PRESENT
         vlan = exact(VLAN_VID, WILD_VLAN)
-        if not tagged and vlan:
+        if not tagged and vlan and not lossy:
             return None
         vlan = vlan & 0xFFF if tagged else VLAN_NONE
     pcp = exact(VLAN_PCP, WILD_PCP)
@@ -156,7 +163,7 @@ def encode_match_10(match: Match) -> bytes | None:
             if not wild & WILD_PROTO and proto in _TRANSPORT:
                 tp_src = exact(_TRANSPORT[proto][0], WILD_TP_SRC)
                 tp_dst = exact(_TRANSPORT[proto][1], WILD_TP_DST)
-    if left:
+    if left and not lossy:
         return None
     return MATCH_10.pack(
         wild, in_port, dl_src.to_bytes(6, "big"), dl_dst.to_bytes(6, "big"), vlan, pcp, dl_type,
