@@ -21,7 +21,7 @@ from oko.replayer import Replayer
 SLICE = 0.2  # seconds of one sample
 FLOWS = {"udp64_f1": 1, "udp64_f1k": 1_000, "udp64_f100k": 100_000, "udp64_f1m": 1_000_000}
 FLOWS |= {"imix_f1k": 1_000, "acl64_f1k": 1_000, "acl64_f100k": 100_000}
-RULES = {"forward": 1, "exact": 1_001, "acl": 1_001, "normal": 1}
+RULES = {"forward": 1, "exact": 1_001, "exact100k": 100_001, "acl": 1_001, "normal": 1}
 
 
 def replaying(
@@ -91,7 +91,8 @@ def _register(rules: str, capture: str) -> None:
 for _rules, _captures in {
     "forward": ("udp64_f1k", "udp64_f100k"),
     "exact": ("udp64_f1k", "udp64_f100k", "imix_f1k"),
-    "acl": ("udp64_f1k", "udp64_f100k", "acl64_f1k", "acl64_f100k"),
+    "acl": ("udp64_f1k", "udp64_f100k", "udp64_f1m", "acl64_f1k", "acl64_f100k"),
+    "exact100k": ("udp64_f100k",),
     "normal": ("udp64_f1k", "udp64_f100k"),
 }.items():
     for _capture in _captures:

@@ -201,7 +201,7 @@ class OvsDpdk:
     OKO_OVS_DPDK names the binary where it is not at its place (a package that is unpacked only).
     """
 
-    WARM_SECONDS = 12.0
+    WARM_SECONDS = 30.0
     """Time at most to fill its flow caches; more is said in the result."""
 
     def __init__(self, core: int) -> None:
