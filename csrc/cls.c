@@ -547,6 +547,12 @@ static inline uint64_t collect(struct oko_cands *cands, const struct oko_rule *r
     for (; rule && rule->rank < limit; rule = next_of(rule)) {
         if (rule->rank <= after || !oko_rule_visible(rule, version))
             continue;
+        if (cands->n && cands->n < OKO_CANDS - 1 && cands->rule[cands->n - 1]->rank < rule->rank) {
+            cands->rule[cands->n++] = rule; /* the usual place, at the end */
+            if (!rule->slot)
+                return rule->rank;
+            continue;
+        }
         limit = add_candidate(cands, rule);
     }
     return limit;

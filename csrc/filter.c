@@ -158,15 +158,16 @@ void oko_filter_ahead(struct oko_worker *w, uint32_t todo)
     if (!(w->view->flags & OKO_VIEW_PROGS))
         return;
     struct front front = {0, 0, 0, 0, {0}};
-    const struct oko_memo *memo = NULL; /* of last */
-    uint32_t last = 0;
+    const struct oko_rule *usual = NULL; /* first candidate of the packet before */
+    uint32_t last = 0, ran = 0;          /* its program, and the packets that this has run on */
     for (uint32_t rest = todo; rest; rest &= rest - 1) {
         uint32_t i = (uint32_t)__builtin_ctz(rest);
         const struct oko_rule *rule = w->cands[i].rule[0];
         w->pick[i] = 0;
-        /* Most often the first candidate has the same program as the packet before. */
-        if (w->cands[i].n && last && rule->slot == last && !(memo->ran >> i & 1) &&
-            !(OKO_LOAD(&rule->kind) & OKO_RULE_TIMED)) {
+        /* Most often the first candidate is that of the packet before, or has its program. */
+        if (w->cands[i].n && !(ran >> i & 1) &&
+            (rule == usual ||
+             (last && rule->slot == last && !(OKO_LOAD(&rule->kind) & OKO_RULE_TIMED)))) {
             front.slot[i] = (uint16_t)last;
             front.open |= 1u << i;
             continue;
@@ -174,7 +175,9 @@ void oko_filter_ahead(struct oko_worker *w, uint32_t todo)
         move_on(w, &front, i);
         if (front.open >> i & 1) {
             front.mixed |= last && last != front.slot[i];
-            memo = memo_of(w, last = front.slot[i]);
+            last = front.slot[i];
+            ran = memo_of(w, last)->ran;
+            usual = w->pick[i] == 0 && !(OKO_LOAD(&rule->kind) & OKO_RULE_TIMED) ? rule : NULL;
         }
     }
     for (bool progress = true; progress;) {
