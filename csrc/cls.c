@@ -590,6 +590,7 @@ find_head(const struct oko_cls *cls, const struct oko_subtable *st, const struct
           uint32_t n)
 {
     uint64_t words[OKO_KEY_WORDS];
+    words[0] = 0; /* n may be 0; gcc warns otherwise, with sanitizers */
     uint64_t hash = gather(cls, st, key, words, n);
     return head_from(OKO_LOAD_ACQUIRE(&st->slots), hash, hash, words, n);
 }
