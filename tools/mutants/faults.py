@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from fault import Fault
 from faults_datapath import DATAPATH
+from faults_replay import REPLAY
 from faults_verifier import VERIFIER
 from faults_vm import VM
 
-FAULTS: list[Fault] = [*DATAPATH, *VM, *VERIFIER]
+FAULTS: list[Fault] = [*DATAPATH, *REPLAY, *VM, *VERIFIER]
