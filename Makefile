@@ -40,10 +40,10 @@ san:  ## the C tests under ASan+UBSan and under TSan
 	$(MAKE) -C csrc san
 
 pytest:
-	pytest -q -n 2 -rs -m "not long" tests
+	pytest -q -n 2 -rs --durations 5 -m "not long" tests
 
 pytest-long:
-	pytest -q -n 2 -rs -m long tests
+	pytest -q -n 2 -rs --durations 20 -m long tests
 
 test-mutants:  ## each deliberate fault must turn a named test red
 	$(PYTHON) tools/mutants/run
