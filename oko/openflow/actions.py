@@ -53,7 +53,7 @@ from oko.openflow.common import (
 )
 from oko.openflow.context import Context, named_header, subfield
 from oko.openflow.nicira import EXPERIMENTER_ACTION, move, output_port, pop_mpls, push_mpls
-from oko.openflow.oxm import encode_entry
+from oko.openflow.oxm import encode_entry, encode_header
 
 # OFPAT_* of 1.0.
 (OUTPUT_10, SET_VLAN_VID, SET_VLAN_PCP, STRIP_VLAN, SET_DL_SRC, SET_DL_DST, SET_NW_SRC, SET_NW_DST,
@@ -198,11 +198,14 @@ def _group(context: Context, group: int) -> Action:
     return act.ToGroup(group)
 
 
+_OXM_IN_PORT = encode_header(OF15, IN_PORT)[:3]
+
+
 def _set_field(context: Context, data: bytes) -> Action:
     action = nicira.set_field(data[4:], context)
     assert isinstance(action, act.SetField)
     whole = action.mask == action.field.all_ones
-    if action.field is IN_PORT:
+    if data[4:7] == _OXM_IN_PORT:  # NXM's in_port may be set, by Nicira's rules
         fail("OFPBAC_BAD_SET_ARGUMENT", "set_field cannot change in_port")
     if not whole and context.version < OF15:
         fail("OFPBAC_BAD_SET_MASK", "set_field takes no mask before OpenFlow 1.5")
@@ -373,19 +376,23 @@ def _encode_set(version: int, action: act.SetField) -> bytes:
             return struct.pack("!HHI", kind, 8, value)
         if whole and f is IP_DSCP:
             return struct.pack("!HHB3x", SET_NW_TOS, 8, value << 2)
-    elif _settable(version, f, value, mask):
-        body = padded(struct.pack("!HH", SET_FIELD, 0) + encode_entry(version, f, value, mask))
-        return body[:2] + struct.pack("!H", len(body)) + body[4:]
     if f is IN_PORT and whole and (value < 0xFF00 or value >= PORT_IN_PORT):
-        return nicira.encode_load(act.SetField(IN_PORT_16, port_to_10(value), 0xFFFF))
-    return nicira.encode_load(action)
+        f, value, mask = IN_PORT_16, port_to_10(value), 0xFFFF
+    elif f is IN_PORT and mask <= 0xFFFF:
+        f = IN_PORT_16
+    if version == OF10 or not _settable(version, f, value, mask):
+        return nicira.encode_load(act.SetField(f, value, mask))
+    body = padded(struct.pack("!HH", SET_FIELD, 0) + encode_entry(version, f, value, mask))
+    return body[:2] + struct.pack("!H", len(body)) + body[4:]
 
 
 def _settable(version: int, f: Field, value: int, mask: int) -> bool:
-    """Whether the set_field of 1.3 or later will do."""
-    if f is IN_PORT or f is VLAN_TCI or (mask != f.all_ones and version < OF15):
+    """Whether the set_field of 1.3 or later will do; in 1.5 it must, there is no load."""
+    if version >= OF15:
+        return f is not VLAN_VID or bool(value & mask & VLAN_PRESENT)
+    if f in (IN_PORT, IN_PORT_16, VLAN_TCI) or mask != f.all_ones:
         return False
-    return f is not VLAN_VID or bool(value & mask & VLAN_PRESENT)
+    return f is not VLAN_VID or bool(value & VLAN_PRESENT)
 
 
 def _encode_copy(action: act.Move) -> bytes:

@@ -25,7 +25,7 @@ from oko.model.fields import (
     unmet,
 )
 from oko.openflow.common import OpenFlowError, fail, port_from_10
-from oko.openflow.oxm import FILTER_PROG, header_at
+from oko.openflow.oxm import FILTER_PROG, header_at, wire_size
 
 
 class Context:
@@ -132,7 +132,7 @@ def named_header(f: Field) -> bytes:
     place = f.nxm or f.oxm
     if place is None:
         fail("OFPBAC_BAD_SET_TYPE", f"{f.label} has no number on the wire")
-    return struct.pack("!HBB", place[0], place[1] << 1, f.size)
+    return struct.pack("!HBB", place[0], place[1] << 1, wire_size(f))
 
 
 def bits_code(target: Subfield) -> int:

@@ -22,6 +22,8 @@ from oko.model.fields import (
     NW_TOS,
     PORT_ANY,
     PORT_CONTROLLER,
+    VLAN_PRESENT,
+    VLAN_TCI,
     field,
 )
 from oko.openflow.common import (
@@ -120,13 +122,22 @@ def _load(context: Context, code: int, header: bytes, value: int) -> Action:
     context.need(target.field)
     if value >> target.n_bits:
         fail("OFPBAC_BAD_ARGUMENT", f"{value:#x} does not fit into {target.n_bits} bits")
-    return load(target, value)
+    return _noted(context, load(target, value))
+
+
+def _noted(context: Context, action: Action) -> Action:
+    """What writing vlan_tci tells about packets after it (mod_vlan_vid comes as such)."""
+    if (
+        isinstance(action, act.SetField)
+        and action.field is VLAN_TCI
+        and action.value & action.mask & VLAN_PRESENT
+    ):
+        context.learn_tag()
+    return action
 
 
 def _load2(data: bytes, context: Context, decode: Decode) -> Action:
-    if any(data[10:16]):
-        fail("NXBRC_MUST_BE_ZERO", "padding of a load is not zero")
-    return set_field(data[16:], context)
+    return set_field(data[HEAD.size :], context)
 
 
 def set_field(data: bytes, context: Context) -> Action:
@@ -150,7 +161,7 @@ def set_field(data: bytes, context: Context) -> Action:
         fail("OFPBAC_BAD_SET_MASK", "set_field needs a mask that is not 0")
     if f is NW_TOS:
         return act.SetField(IP_DSCP, entry.value >> 2, entry.mask >> 2)
-    return act.SetField(f, entry.value, entry.mask)
+    return _noted(context, act.SetField(f, entry.value, entry.mask))
 
 
 def _output_reg(context: Context, code: int, header: bytes, max_len: int) -> Action:
@@ -325,7 +336,7 @@ def encode_load(action: act.SetField) -> bytes:
     if n_bits <= 64 and mask >> ofs == (1 << n_bits) - 1 and ofs < 1024:
         code = bits_code(Subfield(f, ofs, n_bits))
         return nicira(REG_LOAD, struct.pack("!H4sQ", code, named_header(f), value >> ofs))
-    return nicira(REG_LOAD2, bytes(6) + encode_entry(OF15, f, value, mask))
+    return nicira(REG_LOAD2, encode_entry(OF15, f, value, mask))
 
 
 def _encode_stack(kind: int, sub: Subfield) -> bytes:

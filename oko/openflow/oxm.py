@@ -82,6 +82,11 @@ BY_HEADER = _fields_by_header()
 BY_EXPERIMENTER = {(OKO, 1): FILTER_PROG, (ONF, _TCP_FLAGS_ONF): TCP_FLAGS}
 
 
+def wire_size(f: Field) -> int:
+    """Bytes that a value takes in an entry: MPLS and flow labels come in four, not three."""
+    return 4 if f.bits == 20 else f.size
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One entry. has_mask: as sent; mask: all ones where it has none. start: offset of the value;
@@ -117,9 +122,9 @@ def header_at(data: bytes, at: int) -> tuple[Field, bool, int, int]:
             fail("OFPBMC_BAD_FIELD", f"there is no match field {number} of class {kind:#06x}")
     if (kind, number) == _COOKIE_PLACE and size == COOKIE.size << has_mask:
         return COOKIE, has_mask, start, COOKIE.size
-    if size != found.size << has_mask:
+    if size != wire_size(found) << has_mask:
         fail("OFPBMC_BAD_LEN", f"{found.label} does not have {size} bytes")
-    return found, has_mask, start, found.size
+    return found, has_mask, start, wire_size(found)
 
 
 def entries(data: bytes) -> Iterator[Entry]:
@@ -153,8 +158,9 @@ def entry_at(data: bytes, at: int, *, any_mask: bool = False) -> Entry:
             fail("OFPBMC_BAD_VALUE", f"TOS {value} has ECN bits")
         mask &= 0xFC
     if f is IN_PORT_16:
-        value, f = port_from_10(value), IN_PORT
-        mask = f.all_ones if mask else 0
+        f = IN_PORT
+        if mask == 0xFFFF:
+            value, mask = port_from_10(value), f.all_ones
     elif f is FILTER_PROG:
         if has_mask and mask != f.all_ones:
             fail("OFPBMC_BAD_MASK", "filter_prog takes no mask")
@@ -253,7 +259,7 @@ def encode_header(version: int, f: Field, has_mask: bool = False) -> bytes:
     found = _headers.get(key)
     if found is None:
         kind, number, experimenter = _header(version, f)
-        size = (f.size << has_mask) + (4 if experimenter else 0)
+        size = (wire_size(f) << has_mask) + (4 if experimenter else 0)
         found = struct.pack("!HBB", kind, number << 1 | has_mask, size)
         if experimenter:
             found += struct.pack("!I", experimenter)
@@ -263,7 +269,7 @@ def encode_header(version: int, f: Field, has_mask: bool = False) -> bytes:
 
 def encode_entry(version: int, f: Field, value: int, mask: int) -> bytes:
     """One entry; a mask of all ones is left out."""
-    size = f.size
+    size = wire_size(f)
     if mask == f.all_ones:
         return encode_header(version, f) + value.to_bytes(size, "big")
     header = encode_header(version, f, True)
