@@ -38,10 +38,14 @@ def replaying(
         if isinstance(source, Path) and not source.exists():
             raise Unavailable(f"no {source.name}: run from a source tree")
     flows: list[str | Path] = [workload(rules)] if isinstance(rules, str) else [*rules]
+    captures = [workload(f"{capture}.pcap")]
+    if rules == "normal.flows":  # once a round a frame from port 2, where the addressee is then
+        captures.append(workload("reply.pcap"))
     with contextlib.ExitStack() as stack:
         replayer = stack.enter_context(
             Replayer(
-                workload(f"{capture}.pcap"),
+                captures,
+                ports=(2,),
                 flows=flows,
                 programs=programs,
                 cache=cache,
@@ -169,6 +173,6 @@ def _register_workers(rules: str, workers: int) -> None:
         yield from replaying("udp64_f1k", f"{rules}.flows", workers=workers)
 
 
-for _rules in ("forward", "exact", "acl"):
+for _rules in ("forward", "exact", "acl", "normal"):
     for _workers in (1, 2):
         _register_workers(_rules, _workers)
