@@ -18,6 +18,7 @@ import asyncio
 import fcntl
 import os
 import signal
+import socket
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -86,6 +87,16 @@ class Silent:
 def silent(bridge: Bridge, own: BridgeConfig, config: Config) -> BridgeAgent:
     """Makes no agent."""
     return Silent()
+
+
+def notify(message: str) -> None:
+    """Tells systemd, if it started us (sd_notify(3))."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.connect("\0" + address[1:] if address.startswith("@") else address)
+        systemd.send(message.encode())
 
 
 class PidFile:
@@ -157,8 +168,10 @@ class Daemon:
             await self._open_unixctl()
             await self._open_metrics()
             logger.info("ready, pid %d, run directory %s", os.getpid(), self.config.run_dir)
+            notify("READY=1")
             await self._end.wait()
             logger.info("ending")
+            notify("STOPPING=1")
             return 0
         finally:
             for close in reversed(self._closers):
