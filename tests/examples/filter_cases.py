@@ -28,7 +28,17 @@ def read_capture(path: Path) -> Iterator[Frame]:
     opened = gzip.open if path.suffix == ".gz" else open
     with cast(IO[bytes], opened(path, "rb")) as file:
         reader = dpkt.pcapng.Reader(file) if ".pcapng" in path.name else dpkt.pcap.Reader(file)
-        assert reader.datalink() == dpkt.pcap.DLT_EN10MB
+        link = reader.datalink()
+        assert link in (dpkt.pcap.DLT_EN10MB, dpkt.pcap.DLT_LINUX_SLL)
         for seconds, data in reader:
             last = max(last, round(float(seconds) * 1_000_000) * 1000)
-            yield Frame(data, last)
+            yield Frame(data if link == dpkt.pcap.DLT_EN10MB else with_ethernet(data), last)
+
+
+def with_ethernet(data: bytes) -> bytes:
+    """A LINUX_SLL record (of an Ethernet card) with the Ethernet header that it stands for."""
+    sll = dpkt.sll.SLL(data)
+    assert (sll.hrd, sll.hlen) == (1, 6)
+    target = b"\xff" * 6 if sll.type == 1 else bytes(6)  # to all, else not recorded
+    header = dpkt.ethernet.Ethernet(dst=target, src=sll.hdr[:6], type=sll.ethtype)
+    return bytes(header)[:14] + data[16:]

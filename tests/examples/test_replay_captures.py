@@ -21,9 +21,11 @@ QUICK = (
     "ipv6-fragmented-dns.pcap",
     "ipv6-hbh-routing0.pcap",
     "lan-mixed.pcap",
+    "linuxsll-arp.pcap",
     "mixed-vlan-mpls.pcap",
     "mix.pcap.gz",
 )
+LONG = ("irc-dcc-send.pcapng", "echo-connections.pcap.gz")
 
 
 def confirm(
@@ -54,6 +56,11 @@ def confirm(
     assert_maps(result, model)
 
 
+def test_no_capture_is_forgotten(traces: Path) -> None:
+    captures = {path.name for path in traces.iterdir() if path.suffix != ".md"}
+    assert captures <= {*QUICK, *LONG}
+
+
 @pytest.mark.parametrize("trace", QUICK)
 @pytest.mark.parametrize("name", NAMES)
 def test_real_capture(
@@ -72,7 +79,7 @@ def test_own_capture_one_by_one_without_cache(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("trace", ["irc-dcc-send.pcapng", "echo-connections.pcap.gz"])
+@pytest.mark.parametrize("trace", LONG)
 @pytest.mark.parametrize("name", NAMES)
 def test_long_capture(
     name: str, trace: str, traces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
