@@ -315,6 +315,9 @@ static void open_peers(struct bench *b, const char *directory, bool json)
         b->peer_runs[i] = NULL;
         if (!why[0])
             continue;
+        for (char *c = why; *c; c++)
+            if (*c == '"' || *c == '\\' || (unsigned char)*c < ' ')
+                *c = ' '; /* it goes into JSON */
         if (json)
             printf("{\"bench\":\"vm\",\"filter\":\"%s\",\"engine\":\"%s\",\"refused\":\"%s\"}\n",
                    b->filter->name, peers[i]->name, why);
