@@ -49,7 +49,8 @@ struct run {
     struct rte_bpf_xsym symbols[MAX_SYMBOLS];
     uint32_t n_symbols;
     char names[MAX_SYMBOLS][64];
-    void **data; /* rte_bpf_exec_burst wants an array of pointers */
+    bool asks_time; /* the token buckets do: only they are given it */
+    void **data;    /* rte_bpf_exec_burst wants an array of pointers */
 };
 
 static uint64_t packet_time;
@@ -135,6 +136,7 @@ static bool open_run(const char *directory, const char *filter, const struct pee
     if (!run || !data)
         abort();
     run->data = data;
+    run->asks_time = !strncmp(filter, "e_", 2);
     run->traffic = traffic;
     for (uint32_t i = 0; i < traffic->n; i++) /* programs get no way to say "read only" */
         memcpy(&data[i], &traffic->in[i].data, sizeof data[i]);
@@ -186,8 +188,14 @@ static uint64_t pass(void *arg)
     const struct oko_prog_in *in = run->traffic->in;
     uint64_t (*code)(void *) = run->jit.func;
     uint64_t matched = 0;
+    uint32_t n = run->traffic->n;
 
-    for (uint32_t i = 0; i < run->traffic->n; i++) {
+    if (!run->asks_time) {
+        for (uint32_t i = 0; i < n; i++)
+            matched += code(run->data[i]) == 1;
+        return matched;
+    }
+    for (uint32_t i = 0; i < n; i++) {
         packet_time = in[i].meta->rx_ns;
         matched += code(run->data[i]) == 1;
     }

@@ -133,7 +133,8 @@ def plot(comparison: Comparison, path: Path) -> None:
             medians = [row[who].median for row in rows.values() if who in row]
             heights = [(rate / m if rate > 1 else m) if m else 0.0 for m in medians]
             axis.bar(places, heights, width, label=who)
-        axis.set_xticks(range(len(rows)), list(rows), rotation=30, ha="right")
+        middle = (len(columns) - 1) * width / 2
+        axis.set_xticks([i + middle for i in range(len(rows))], list(rows), rotation=25, ha="right")
         axis.set_ylabel(unit)
         axis.set_yscale("log")
         axis.legend()
