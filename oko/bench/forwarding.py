@@ -7,7 +7,9 @@ tools/gen_workloads.py; rates are CPU time of the forwarding thread per packet.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
+import threading
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -16,7 +18,10 @@ from oko.bench.registry import Goal, Sample, Unavailable, benchmark
 from oko.bench.workloads import ROOT, workload
 from oko.bpf.asm import assemble
 from oko.bpf.spec import FuncSpec, ProgramSpec
+from oko.datapath import Datapath
+from oko.model.flow import DELETE_STRICT
 from oko.replayer import Replayer
+from oko.text.flows import parse_flow_mod
 
 SLICE = 0.2  # seconds of one sample
 FLOWS = {"udp64_f1": 1, "udp64_f1k": 1_000, "udp64_f100k": 100_000, "udp64_f1m": 1_000_000}
@@ -30,9 +35,10 @@ def replaying(
     program: ProgramSpec | Path | dict[int, ProgramSpec | Path] | None = None,
     workers: int = 1,
     cache: bool = True,
+    changes: int = 0,
 ) -> Generator[Callable[[], Sample], None, None]:
     """A benchmark body: the capture over and over through the rules. program: number 1, or several
-    by number."""
+    by number. changes: flow-mods a second that another thread makes meanwhile."""
     programs = program if isinstance(program, dict) else {1: program} if program else {}
     for source in programs.values():
         if isinstance(source, Path) and not source.exists():
@@ -56,6 +62,8 @@ def replaying(
                 dump_maps=False,
             )
         )
+        if changes:
+            stack.enter_context(_changing(replayer.datapath, changes))
         packets = 0
         while packets == 0:  # loads the capture, learns the addresses, fills the cache
             packets = replayer.run_for(SLICE)
@@ -69,6 +77,33 @@ def replaying(
             return Sample(packets - before, clock() - start)
 
         yield sample
+
+
+@contextlib.contextmanager
+def _changing(datapath: Datapath, per_second: int) -> Generator[None, None, None]:
+    """Meanwhile a thread adds and deletes five-tuple flows, which no packet matches, at a steady
+    rate."""
+    texts = [f"priority=99,udp,nw_src=192.168.0.{k},nw_dst=192.168.1.1,tp_src=7" for k in range(99)]
+    texts = [f"{text},tp_dst=9" for text in texts]
+    mods = [parse_flow_mod(f"{text},actions=drop") for text in texts]
+    mods += [parse_flow_mod(text, DELETE_STRICT) for text in texts]
+    stop = threading.Event()
+
+    def change() -> None:
+        due = time.monotonic()
+        for mod in itertools.cycle(mods):
+            due += 1 / per_second
+            if stop.wait(max(0.0, due - time.monotonic())):
+                return
+            datapath.add_flow(mod)
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 GOALS = {
@@ -101,6 +136,23 @@ for _rules, _captures in {
 }.items():
     for _capture in _captures:
         _register(_rules, _capture)
+
+
+def _register_changing(rules: str) -> None:
+    @benchmark(
+        f"forward/{rules}/udp64_f1k/changing",
+        "forwarding",
+        goal=Goal(times=0.9, of=f"forward/{rules}/udp64_f1k"),
+        rules=RULES[rules],
+        flows=1_000,
+        flow_mods_per_second=1_000,
+    )
+    def body() -> Generator[Callable[[], Sample], None, None]:
+        yield from replaying("udp64_f1k", f"{rules}.flows", changes=1_000)
+
+
+for _rules in ("exact", "acl"):
+    _register_changing(_rules)
 
 
 # ---------------------------------------------------------------- with a filter on every packet

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 
-from oko.bench import main
+from oko.bench import forwarding, main
 from oko.bench.loading import thousand_instructions
 from oko.bench.registry import REGISTRY, Goal, Sample, Unavailable, benchmark
 from oko.bench.run import run
 from oko.bench.scale import mask_rules
+from oko.datapath import Datapath
 from oko.text.flows import parse_flow_mod
 
 
@@ -129,3 +131,16 @@ def test_mask_rules_have_as_many_masks() -> None:
         rules = [parse_flow_mod(rule) for rule in mask_rules(n)]
         masks = {tuple((f.name, m) for f, _, m in rule.flow.match.fields) for rule in rules}
         assert len(masks) == n + 1
+
+
+def test_flows_change_meanwhile() -> None:
+    with Datapath() as datapath:
+        before = datapath.stats().commits
+        with forwarding._changing(datapath, 1_000):
+            end = time.monotonic() + 20
+            while datapath.stats().commits < before + 300:  # added, deleted, and added again
+                assert time.monotonic() < end
+                time.sleep(0.01)
+        after = datapath.stats().commits
+        time.sleep(0.05)
+        assert datapath.stats().commits == after
