@@ -7,14 +7,17 @@
  * Idea. A binary trie with path compression: a node stands for a prefix; its child 0 or 1 continues
  * it with that bit and is at least one bit longer. Where two prefixes part, a node without value
  * joins them, so there are at most 2 * max_entries - 1 nodes. All of them come from one
- * preallocated pool (map_pool.h).
+ * preallocated pool (map_pool.h). For addresses of at most 8 bytes a table of up to 2^14 jumps,
+ * indexed by the first bits, spares lookups the upper half of the way: a jump names the best entry
+ * shorter than that and the first node that is not. A change writes those of its prefix anew, each
+ * once, so that a change of a prefix of n bits costs up to 2^(14 - n) stores.
  *
  * Thread-safety. Lookups take no lock: prefix, and the value's place, of a published node never
  * change; a writer, under the map's lock, changes one link at a time (release), each leaving a trie
- * that is right. A node taken out keeps its bytes until every worker has passed a quiescent point.
- * Deleting an entry with two children only takes its "real" mark off; adding it again makes a new
- * node, so that a pointer to the old value never sees the new one. An update of a present entry
- * overwrites its value in place, word by word. */
+ * that is right, and then the jumps; a node is retired after that. A node taken out keeps its bytes
+ * until every worker has passed a quiescent point. Deleting an entry with two children only takes
+ * its "real" mark off; adding it again makes a new node, so that a pointer to the old value never
+ * sees the new one. An update of a present entry overwrites its value in place, word by word. */
 #include "../base/alloc.h"
 #include "../base/atomic.h"
 #include "../base/bits.h"
@@ -40,6 +43,9 @@ struct lpm {
     struct oko_map map;
     uint32_t address_size;      /* bytes */
     uint32_t value_off;         /* of the value in its node */
+    uint32_t jump_bits;         /* 0: no jumps */
+    uint64_t *jumps;            /* 2^jump_bits, each atomic: link of the best entry of fewer bits |
+                                 * link of the first node of at least as many << 32 */
     _Alignas(64) uint32_t root; /* link; atomic */
     uint8_t lock;               /* of writers */
     uint32_t n_entries;         /* atomic */
@@ -84,21 +90,43 @@ static uint32_t n_nodes(const struct oko_map_spec *spec, uint32_t n_workers)
     return oko_pool_n_entries(2 * spec->max_entries, n_workers);
 }
 
+/* About as many jumps as entries; none where there is little to gain. */
+static uint32_t jump_bits_of(const struct oko_map_spec *spec)
+{
+    enum { MIN_ENTRIES = 16, MAX_BITS = 14 };
+    uint32_t address_bits = (spec->key_size - 4) * 8, bits = 0;
+    if (address_bits > 64 || spec->max_entries < MIN_ENTRIES)
+        return 0;
+    while (bits < MAX_BITS && bits < address_bits && (uint32_t)1 << bits < spec->max_entries)
+        bits++;
+    return bits;
+}
+
+static uint64_t jumps_size(const struct oko_map_spec *spec)
+{
+    uint32_t bits = jump_bits_of(spec);
+    return bits == 0 ? 0 : sizeof(uint64_t) << bits;
+}
+
 uint64_t oko_map_lpm_footprint(const struct oko_map_spec *spec, uint32_t n_workers)
 {
-    return oko_size_add(oko_pool_size(n_nodes(spec, n_workers), node_size(spec)),
-                        sizeof(struct lpm));
+    uint64_t nodes = oko_pool_size(n_nodes(spec, n_workers), node_size(spec));
+    return oko_size_add(oko_size_add(nodes, jumps_size(spec)), sizeof(struct lpm));
 }
 
 static int lpm_create(struct oko_vm *vm, const struct oko_map_spec *spec, struct oko_map **map,
                       struct oko_error *error)
 {
     struct lpm *lpm = oko_alloc(sizeof(*lpm));
-    if (lpm == NULL ||
+    uint64_t *jumps = jumps_size(spec) != 0 ? oko_alloc(jumps_size(spec)) : NULL;
+    if (lpm == NULL || (jumps == NULL && jumps_size(spec) != 0) ||
         oko_pool_init(&lpm->pool, vm->qsbr, n_nodes(spec, vm->n_workers), node_size(spec)) != 0) {
+        oko_release(jumps, jumps_size(spec));
         oko_release(lpm, sizeof(*lpm));
         return oko_err(error, OKO_E_NOMEM, "map %.63s: out of memory", spec->name);
     }
+    lpm->jump_bits = jump_bits_of(spec);
+    lpm->jumps = jumps;
     lpm->address_size = spec->key_size - 4;
     lpm->value_off = value_offset(spec);
     *map = &lpm->map;
@@ -109,6 +137,7 @@ static void lpm_destroy(struct oko_map *map)
 {
     struct lpm *lpm = lpm_of(map);
     oko_pool_destroy(&lpm->pool);
+    oko_release(lpm->jumps, jumps_size(&map->spec));
     oko_release(lpm, sizeof(*lpm));
 }
 
@@ -151,8 +180,46 @@ static uint32_t shared_bits(const struct node *node, const struct prefix *prefix
 
 /* ---------------------------------------------------------------- lookup */
 
+/* The address of a node or prefix as a number, when it is at most 8 bytes. */
+static uint64_t number_of(const uint8_t *address)
+{
+    uint64_t word;
+    memcpy(&word, address, 8);
+    return __builtin_bswap64(word);
+}
+
+/* Of addresses of one word: the way down depends on nothing but each node's length and children. */
+static struct node *longest_of_word(const struct lpm *lpm, const struct prefix *prefix)
+{
+    struct node *best = NULL;
+    uint64_t address = number_of(prefix->address);
+    uint32_t link;
+    if (lpm->jump_bits != 0 && prefix->n_bits >= lpm->jump_bits) {
+        uint64_t jump = OKO_LOAD_ACQUIRE(&lpm->jumps[address >> (64 - lpm->jump_bits)]);
+        best = (uint32_t)jump != 0 ? node_at(lpm, (uint32_t)jump) : NULL;
+        link = (uint32_t)(jump >> 32);
+    } else {
+        link = OKO_LOAD_ACQUIRE(&lpm->root);
+    }
+    while (link != 0) {
+        struct node *node = node_at(lpm, link);
+        uint32_t n_bits = node->n_bits;
+        uint64_t differs = number_of(node->address) ^ address;
+        if (n_bits > prefix->n_bits || (n_bits != 0 && differs >> (64 - n_bits) != 0))
+            break;
+        if (OKO_LOAD_ACQUIRE(&node->real))
+            best = node;
+        if (n_bits == prefix->n_bits)
+            break;
+        link = OKO_LOAD_ACQUIRE(&node->child[address << n_bits >> 63]);
+    }
+    return best;
+}
+
 static struct node *longest(const struct lpm *lpm, const struct prefix *prefix)
 {
+    if (lpm->address_size <= 8)
+        return longest_of_word(lpm, prefix);
     struct node *best = NULL;
     uint32_t link = OKO_LOAD_ACQUIRE(&lpm->root);
     while (link != 0) {
@@ -178,6 +245,66 @@ static void *lpm_lookup(struct oko_map *map, const void *key, struct oko_env *en
         return NULL;
     struct node *node = longest(lpm, &prefix);
     return node != NULL ? value_of(lpm, node) : NULL;
+}
+
+/* ---------------------------------------------------------------- jumps */
+
+static void set_jumps(struct lpm *lpm, uint32_t from, uint32_t to, uint32_t best, uint32_t next)
+{
+    for (; from < to; from++)
+        OKO_STORE_RELEASE(&lpm->jumps[from], best | (uint64_t)next << 32);
+}
+
+/* Writes the jumps whose first n_bits are those of `start`, the first of them: link leads on from
+ * what is known of them, best is the best entry on the way so far. Each is written once. */
+static void fill_jumps(struct lpm *lpm, uint32_t start, uint32_t n_bits, uint32_t link,
+                       uint32_t best)
+{
+    uint32_t all = lpm->jump_bits, end = start + (1u << (all - n_bits));
+    if (link == 0) {
+        set_jumps(lpm, start, end, best, 0);
+        return;
+    }
+    struct node *node = node_at(lpm, link);
+    uint32_t at = (uint32_t)(number_of(node->address) >> (64 - all));
+    uint32_t own = node->n_bits < all ? node->n_bits : all;
+    uint32_t first = at >> (all - own) << (all - own), last = first + (1u << (all - own));
+    if (first >= end || last <= start) { /* elsewhere */
+        set_jumps(lpm, start, end, best, 0);
+        return;
+    }
+    if (own > n_bits) { /* one part of them */
+        set_jumps(lpm, start, first, best, 0);
+        set_jumps(lpm, last, end, best, 0);
+        start = first;
+        end = last;
+    }
+    if (node->n_bits >= all) {
+        set_jumps(lpm, start, end, best, link);
+        return;
+    }
+    if (OKO_LOAD(&node->real))
+        best = link;
+    uint32_t child[2] = {OKO_LOAD(&node->child[0]), OKO_LOAD(&node->child[1])};
+    if (own < n_bits) {
+        fill_jumps(lpm, start, n_bits, child[start >> (all - own - 1) & 1], best);
+        return;
+    }
+    uint32_t half = 1u << (all - own - 1);
+    fill_jumps(lpm, start, own + 1, child[0], best);
+    fill_jumps(lpm, start + half, own + 1, child[1], best);
+}
+
+/* After a change of the trie at this prefix. Nodes that it took out are retired only then. */
+static void refresh_jumps(struct lpm *lpm, const struct prefix *prefix)
+{
+    uint32_t all = lpm->jump_bits;
+    if (all == 0)
+        return;
+    uint32_t n_bits = prefix->n_bits < all ? prefix->n_bits : all;
+    uint32_t start = (uint32_t)(number_of(prefix->address) >> (64 - all));
+    start = start >> (all - n_bits) << (all - n_bits);
+    fill_jumps(lpm, start, n_bits, OKO_LOAD(&lpm->root), 0);
 }
 
 /* ---------------------------------------------------------------- insert */
@@ -258,6 +385,7 @@ static int insert(struct lpm *lpm, const struct position *p, const struct prefix
         fork->child[1 - side] = old;
     }
     OKO_STORE_RELEASE(p->from, beside ? joint : link);
+    refresh_jumps(lpm, prefix);
     if (exact)
         oko_pool_retire(&lpm->pool, old, worker);
     OKO_STORE(&lpm->n_entries, lpm->n_entries + 1);
@@ -315,8 +443,8 @@ static int lpm_set(struct oko_map *map, const uint8_t *key, const uint8_t *value
 
 /* ---------------------------------------------------------------- delete */
 
-/* Takes the entry at p out of the trie. */
-static void take_out(struct lpm *lpm, const struct position *p, uint32_t worker)
+/* Takes the entry at p out of the trie. gone: links of the nodes that are no longer in it. */
+static void unlink_node(struct lpm *lpm, const struct position *p, uint32_t gone[2])
 {
     struct node *node = p->node;
     uint32_t link = OKO_LOAD(p->from);
@@ -326,7 +454,7 @@ static void take_out(struct lpm *lpm, const struct position *p, uint32_t worker)
     if (left != 0 && right != 0)
         return; /* still joins its children */
     OKO_STORE_RELEASE(p->from, left != 0 ? left : right);
-    oko_pool_retire(&lpm->pool, link, worker);
+    gone[0] = link;
     if (left != 0 || right != 0 || p->parent_from == NULL)
         return;
     uint32_t above = OKO_LOAD(p->parent_from); /* it may have joined the entry to one other */
@@ -336,7 +464,18 @@ static void take_out(struct lpm *lpm, const struct position *p, uint32_t worker)
     left = OKO_LOAD(&parent->child[0]);
     right = OKO_LOAD(&parent->child[1]);
     OKO_STORE_RELEASE(p->parent_from, left != 0 ? left : right);
-    oko_pool_retire(&lpm->pool, above, worker);
+    gone[1] = above;
+}
+
+static void take_out(struct lpm *lpm, const struct position *p, uint32_t worker)
+{
+    struct prefix prefix = {p->node->n_bits, p->node->address};
+    uint32_t gone[2] = {0, 0};
+    unlink_node(lpm, p, gone);
+    refresh_jumps(lpm, &prefix);
+    for (int i = 0; i < 2; i++)
+        if (gone[i] != 0)
+            oko_pool_retire(&lpm->pool, gone[i], worker);
 }
 
 static bool erase(struct lpm *lpm, const struct prefix *prefix, uint32_t worker)

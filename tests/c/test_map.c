@@ -523,6 +523,75 @@ static void test_lpm(void)
 
 /* False positives near the theory: 10,000 items in 100,000 bits with 4 functions give
  * (1 - e^(-0.4))^4 = 1.2 %. */
+/* Many prefixes of all lengths come and go; each lookup is compared with a search of all.
+ * Capacities on both sides of every step of the table of jumps, addresses of 1, 4, 7 and 8 bytes
+ * and one too long for it. */
+static void test_lpm_jumps(void)
+{
+    static const struct {
+        uint32_t entries, address;
+    } shapes[] = {{15, 4},  {16, 4},   {64, 4},   {1000, 4}, {20000, 4},
+                  {300, 1}, {3000, 7}, {3000, 8}, {1000, 9}};
+    enum { N = 200, OPS = 6000 };
+    uint64_t state = 11;
+    for (unsigned s = 0; s < sizeof(shapes) / sizeof(shapes[0]); s++) {
+        struct oko_vm *vm = new_vm(1, 0);
+        struct oko_map_spec spec = {"m", OKO_MAP_LPM_TRIE,  4 + shapes[s].address,
+                                    4,   shapes[s].entries, 0};
+        struct oko_map *map;
+        CHECK(oko_map_create(vm, &spec, &map, NULL) == 0);
+        struct oko_env *env = oko_vm_env(vm, 0);
+        uint8_t keys[N][16];
+        bool present[N] = {false};
+        uint32_t n_present = 0, bits = 8 * shapes[s].address;
+        for (int i = 0; i < N; i++) {
+            uint32_t length = (uint32_t)(next_random(&state) % (bits + 1));
+            memcpy(keys[i], &length, 4);
+            for (int b = 4; b < 16; b++) /* often like the one before */
+                keys[i][b] = i > 0 && next_random(&state) % 2 ? keys[i - 1][b]
+                                                              : (uint8_t)next_random(&state);
+            for (int k = 0; k < i; k++) /* none twice */
+                if (memcmp(keys[i], keys[k], 4) == 0 &&
+                    twin_bits_equal(keys[i] + 4, keys[k] + 4, length))
+                    i--, k = N;
+        }
+        for (int op = 0; op < OPS; op++) {
+            uint32_t i = (uint32_t)(next_random(&state) % N);
+            if (present[i] ? op % 4 == 0 : op % 4 != 0) {
+                int code = present[i] ? map->ops->del(map, keys[i], env)
+                                      : map->ops->update(map, keys[i], &i, env);
+                bool full = !present[i] && n_present == spec.max_entries;
+                CHECK(code == (full ? OKO_HELPER_FULL : 0));
+                n_present = full ? n_present : present[i] ? n_present - 1 : n_present + 1;
+                present[i] = full ? false : !present[i];
+            }
+            uint8_t key[16];
+            memcpy(key, keys[next_random(&state) % N], 16);
+            for (int b = 4; b < 16; b++)
+                key[b] ^= next_random(&state) % 8 == 0 ? (uint8_t)(next_random(&state) & 7) : 0;
+            uint32_t length = op % 8 ? bits : (uint32_t)(next_random(&state) % (bits + 1));
+            uint32_t best = UINT32_MAX, best_length = 0, at;
+            memcpy(key, &length, 4);
+            for (uint32_t k = 0; k < N; k++) {
+                memcpy(&at, keys[k], 4);
+                if (present[k] && at <= length && twin_bits_equal(keys[k] + 4, key + 4, at) &&
+                    (best == UINT32_MAX || at > best_length)) {
+                    best = k;
+                    best_length = at;
+                }
+            }
+            const uint32_t *value = map->ops->lookup(map, key, env);
+            CHECK((value != NULL) == (best != UINT32_MAX));
+            CHECK(value == NULL || *value == best);
+        }
+        CHECK(oko_map_clear(map) == 0);
+        for (int i = 0; i < N; i++)
+            CHECK(map->ops->lookup(map, keys[i], env) == NULL);
+        oko_map_unref(map);
+        oko_vm_free(vm);
+    }
+}
+
 static void test_bloom_rate(void)
 {
     struct oko_vm *vm = new_vm(2, 0);
@@ -683,6 +752,7 @@ int main(void)
     test_own_reuse();
     test_lru();
     test_lpm();
+    test_lpm_jumps();
     test_bloom_rate();
     test_count_min_error();
     test_count_min_saturates();

@@ -155,6 +155,14 @@ VM = [
         "    if (0)\n        emit_touch(j, table);",
         "test_jit_maps",
     ),
+    Fault(
+        "stale-jumps",
+        "lookups in an LPM trie come to entries that were deleted",
+        "csrc/bpf/map_lpm.c",
+        "    refresh_jumps(lpm, &prefix);",
+        "    (void)prefix;",
+        "test_map",
+    ),
     # The tests' own means.
     Fault(
         "agreeable-twin",
