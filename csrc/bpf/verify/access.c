@@ -22,6 +22,7 @@ static struct access make_access(struct oko_walk *w, const struct oko_reg *base,
                                  uint64_t width, enum oko_access kind, const char *what)
 {
     struct access a = {base, off, 0, 0, width, kind, what};
+    oko_gather_object(w, base);
     oko_reg_offset(&w->cur, base, &a.lo, &a.hi);
     a.lo += off;
     a.hi += off;

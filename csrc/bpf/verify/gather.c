@@ -17,6 +17,9 @@ struct note {
     bool nonzero, divides;    /* divisor */
     bool taken, falls, nulls; /* nulls: a null test */
     bool fuel;
+    bool accesses, mixed; /* memory; of different objects */
+    uint8_t object;       /* enum oko_reg_type */
+    uint16_t object_index;
     uint8_t guard;
     int16_t guard_map;
     int16_t map; /* -1: none or several */
@@ -115,6 +118,27 @@ void oko_gather_guard(struct oko_walk *w, uint8_t guard, int16_t map)
 {
     note_at(w, w->pc)->guard = guard;
     note_at(w, w->pc)->guard_map = map;
+}
+
+void oko_gather_object(struct oko_walk *w, const struct oko_reg *base)
+{
+    struct note *note = note_at(w, w->pc);
+    if (note->accesses && (note->object != base->type || note->object_index != base->index))
+        note->mixed = true;
+    note->accesses = true;
+    note->object = base->type;
+    note->object_index = base->index;
+}
+
+/* A run-time check looks at one object. */
+int oko_gather_check(struct oko_walk *w)
+{
+    for (uint32_t pc = 0; pc < w->spec->n_insns; pc++)
+        if (w->gather->note[pc].guard != OKO_GUARD_NONE && w->gather->note[pc].mixed)
+            return oko_refuse_at(w, pc, "access each through a variable of its own",
+                                 "this accesses different objects on different paths, and a check "
+                                 "at run time can look at one only");
+    return 0;
 }
 
 uint8_t oko_gather_guard_of(const struct oko_walk *w, uint32_t pc, int16_t *map)

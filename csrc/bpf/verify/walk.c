@@ -304,6 +304,8 @@ static int verify(struct oko_walk *w, struct oko_facts *facts)
     if (status == 0)
         status = run_gears(w, total, &worst);
     if (status == 0)
+        status = oko_gather_check(w);
+    if (status == 0)
         status = oko_gather_finish(w, facts, worst);
     free(list);
     return status;

@@ -167,6 +167,8 @@ void oko_gather_result(struct oko_walk *w, uint32_t pc); /* after it */
 void oko_gather_divisor(struct oko_walk *w, bool nonzero);
 void oko_gather_branch(struct oko_walk *w, bool taken, bool not_taken, bool null_test);
 void oko_gather_guard(struct oko_walk *w, uint8_t guard, int16_t map);
+void oko_gather_object(struct oko_walk *w, const struct oko_reg *base); /* which is accessed */
+int oko_gather_check(struct oko_walk *w); /* refuses what cannot be guarded, at the end */
 void oko_gather_fuel(struct oko_walk *w, uint32_t pc);
 void oko_gather_call(struct oko_walk *w, int16_t map, bool index_ok, bool index_const,
                      uint64_t index);
