@@ -65,7 +65,7 @@ def _encode_bucket(version: int, group: Group, index: int, send_maps: bool) -> b
     return _BUCKET_15.pack(size, len(actions), number) + actions + properties
 
 
-def _decode_buckets(version: int, data: bytes, kind: int) -> tuple[Bucket, ...]:
+def _decode_buckets(version: int, data: bytes) -> tuple[Bucket, ...]:
     result = []
     at = 0
     fixed = _BUCKET if version < OF15 else _BUCKET_15
@@ -77,31 +77,27 @@ def _decode_buckets(version: int, data: bytes, kind: int) -> tuple[Bucket, ...]:
             fail("OFPGMFC_BAD_BUCKET", f"a bucket cannot have {size} bytes here")
         bucket = data[at : at + size]
         result.append(
-            _decode_bucket(version, bucket, kind)
+            _decode_bucket(version, bucket)
             if version < OF15
-            else _decode_bucket_15(version, bucket, kind)
+            else _decode_bucket_15(version, bucket)
         )
         at += size
     return tuple(result)
 
 
-def _decode_bucket(version: int, data: bytes, kind: int) -> Bucket:
+def _decode_bucket(version: int, data: bytes) -> Bucket:
     _, weight, watch_port, watch_group = _BUCKET.unpack_from(data)
     actions = decode_actions(version, data[_BUCKET.size :])
-    if kind != SELECT:
-        if weight:
-            fail("OFPGMFC_INVALID_GROUP", "weights are for groups of type select")
-        weight = 1
     return Bucket(actions, weight, watch_port, watch_group)
 
 
-def _decode_bucket_15(version: int, data: bytes, kind: int) -> Bucket:
+def _decode_bucket_15(version: int, data: bytes) -> Bucket:
     _, n_actions, number = _BUCKET_15.unpack_from(data)
     at = _BUCKET_15.size + n_actions
     if at > len(data):
         fail("OFPGMFC_BAD_BUCKET", "the actions do not fit into their bucket")
     actions = decode_actions(version, data[_BUCKET_15.size : at])
-    bucket = Bucket(actions, 1, id=number)
+    bucket = Bucket(actions, 0, id=number)
     for property_, body in _properties(data[at:]):
         if property_ == _EXPERIMENTER:
             fail("OFPBPC_BAD_EXPERIMENTER", "no experimenter's bucket property is supported")
@@ -111,9 +107,7 @@ def _decode_bucket_15(version: int, data: bytes, kind: int) -> Bucket:
             fail("OFPBPC_BAD_LEN", f"bucket property {property_} has 8 bytes")
         value = int.from_bytes(body, "big")
         if property_ == _WEIGHT:
-            if kind != SELECT and value:
-                fail("OFPGMFC_INVALID_GROUP", "weights are for groups of type select")
-            bucket = replace(bucket, weight=value >> 16 if kind == SELECT else 1)
+            bucket = replace(bucket, weight=value >> 16)
         elif property_ == _WATCH_PORT:
             bucket = replace(bucket, watch_port=value)
         else:
@@ -196,8 +190,10 @@ def decode_group_mod(version: int, msg: bytes) -> GroupMod:
         selection = _decode_selection(rest)
         if selection and kind != SELECT:
             fail("OFPBPC_BAD_VALUE", "a selection method is for groups of type select")
-    group = Group(number, kind, _decode_buckets(version, buckets, kind), selection)
+    group = Group(number, kind, _decode_buckets(version, buckets), selection)
     _check(group)
+    if kind != SELECT:  # weights mean nothing: the model's default stands for that
+        group = replace(group, buckets=tuple(replace(b, weight=1) for b in group.buckets))
     return GroupMod(group, name)
 
 
@@ -209,6 +205,8 @@ def _check(group: Group) -> None:
         fail("OFPGMFC_BUCKET_EXISTS", "two buckets have the same number")
     for bucket in group.buckets:
         watches = bucket.watch_port != PORT_ANY or bucket.watch_group != GROUP_ANY
+        if group.type != SELECT and bucket.weight:
+            fail("OFPGMFC_INVALID_GROUP", "weights are for groups of type select")
         if group.type == FAST_FAILOVER and not watches:
             fail("OFPGMFC_INVALID_GROUP", "a bucket of type ff must watch a port or a group")
 
@@ -297,7 +295,10 @@ def decode_group_desc(version: int, msg: bytes) -> list[Group]:
             _, kind, number, size = _DESC_15.unpack_from(entry)
             selection = _decode_selection(buckets[size:])
             buckets = buckets[:size]
-        result.append(Group(number, kind, _decode_buckets(version, buckets, kind), selection))
+        group = Group(number, kind, _decode_buckets(version, buckets), selection)
+        if kind != SELECT:
+            group = replace(group, buckets=tuple(replace(b, weight=1) for b in group.buckets))
+        result.append(group)
     return result
 
 
