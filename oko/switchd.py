@@ -13,8 +13,21 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from oko.errors import OkoError
+
+if TYPE_CHECKING:
+    from oko.switch.bridge import Bridge
+    from oko.switch.config import BridgeConfig, Config
+    from oko.switch.daemon import BridgeAgent
+
+
+def make_agent(bridge: Bridge, own: BridgeConfig, config: Config) -> BridgeAgent:
+    """The OpenFlow agent of a bridge."""
+    from oko.agent.agent import Agent, Tls
+
+    return Agent(bridge, own.protocols, Tls(config.private_key, config.certificate, config.ca_cert))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         settings = config.load(arguments)
         log.start(settings.log_level, as_json=settings.log_json, file=settings.log_file)
-        return asyncio.run(Daemon(settings, arguments).run())
+        return asyncio.run(Daemon(settings, arguments, make_agent).run())
     except OkoError as exc:
         print(f"oko-switchd: {exc}", file=sys.stderr)
         if exc.hint:

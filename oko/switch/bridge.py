@@ -398,10 +398,17 @@ class Bridge:
 
     # ---------------------------------------------------------------- changes
 
-    def apply(self, changes: Sequence[Change], *, ages: Sequence[int] = ()) -> None:
+    def apply(
+        self,
+        changes: Sequence[Change],
+        *,
+        ages: Sequence[int] = (),
+        compiled: Sequence[records.FlowRecord | None] = (),
+    ) -> None:
         """Carries out all changes as one transaction, or none: BridgeError tells which failed.
 
-        ages: of flows that are being restored, ns since each was added.
+        ages: of flows that are being restored, ns since each was added. compiled: the records of
+        the flows, where they are known already.
         """
         if self.state is not None:
             self.poll()  # flows whose time is over, first
@@ -417,7 +424,8 @@ class Bridge:
             for change in changes:
                 if isinstance(change, FlowMod):
                     age = ages[added] if ages else 0
-                    txn.flow(change, self._record(change.flow), age_ns=age)
+                    record = compiled[added] if compiled else None
+                    txn.flow(change, self._record(change.flow, record), age_ns=age)
                 elif isinstance(change, GroupMod):
                     resolved = self._resolve(change, groups)
                     txn.group(resolved)
@@ -447,9 +455,16 @@ class Bridge:
             return change
         return GroupMod(change.group, "modify" if change.group.id in groups else "add")
 
-    def _record(self, flow: Flow) -> records.FlowRecord:
+    def _record(
+        self, flow: Flow, known_record: records.FlowRecord | None = None
+    ) -> records.FlowRecord:
         """The flow compiled; equal instructions are compiled once."""
         instructions = flow.instructions
+        if known_record is not None and self.state is None:
+            if known_record.ops not in self._instructions:
+                self._forget_instructions()
+                self._instructions[known_record.ops] = instructions
+            return known_record
         known = self._compiled.get(id(instructions))
         if known is not None and known[0] is instructions:
             ops = known[1]

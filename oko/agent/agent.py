@@ -1,0 +1,294 @@
+"""The connections of one bridge: passive ones on listeners, active ones that are kept up.
+
+Each connection is a task: read what there is, cut it into messages, let the session answer them, wait
+until the peer has taken the replies. A peer that does not read stops its own task only; events for it
+are dropped and counted beyond MAX_WAITING bytes. A peer that sends what is no OpenFlow is closed.
+
+Active connections come back with a back-off of up to a second. Silence is broken by an echo request
+after PROBE_SECONDS, and the connection is closed after twice that.
+
+Thread-safety: the asyncio loop's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import ssl
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from oko.agent.session import Session
+from oko.errors import OkoError
+from oko.openflow import common, messages
+from oko.openflow.common import OpenFlowError
+from oko.switch import log
+from oko.switch.bridge import Bridge
+from oko.switch.events import BridgeEvent
+
+logger = log.logger("agent")
+
+CHUNK = 1 << 18
+MAX_WAITING = 4 << 20
+PROBE_SECONDS = 15
+HELLO_SECONDS = 10
+MOST_BACKOFF = 1.0
+DEFAULT_PORT = 6653
+
+
+class Tls:
+    """Key and certificates for ssl: and pssl:."""
+
+    def __init__(self, key: Path | None, certificate: Path | None, ca: Path | None) -> None:
+        self._files = (key, certificate, ca)
+
+    def context(self, server: bool) -> ssl.SSLContext:
+        """OkoError: they are not given, or cannot be read."""
+        key, certificate, ca = self._files
+        if key is None or certificate is None or ca is None:
+            raise OkoError("ssl needs --private-key, --certificate and --ca-cert")
+        made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
+        made.check_hostname = False
+        made.verify_mode = ssl.CERT_REQUIRED
+        try:
+            made.load_cert_chain(certificate, key)
+            made.load_verify_locations(ca)
+        except (OSError, ssl.SSLError) as exc:
+            raise OkoError(f"{certificate}, {key}, {ca}: {exc}") from None
+        return made
+
+
+class Agent:
+    """OpenFlow for one bridge. versions: those that it offers."""
+
+    def __init__(self, bridge: Bridge, versions: Sequence[int], tls: Tls | None = None) -> None:
+        self.bridge = bridge
+        self.versions = tuple(versions)
+        self.generation: int | None = None
+        self.sessions: list[Session] = []
+        self._tls = tls or Tls(None, None, None)
+        self._writers: dict[Session, asyncio.StreamWriter] = {}
+        self._servers: dict[str, tuple[asyncio.AbstractServer, str]] = {}
+        self._active: dict[str, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._connected: set[str] = set()
+        bridge.listen(self)
+
+    def check_generation(self, generation: int) -> None:
+        """1.3.5, 6.3.5: an election that is over is answered by an error."""
+        old = self.generation
+        if old is not None and ((generation - old) & ((1 << 64) - 1)) >= 1 << 63:
+            raise OpenFlowError("OFPRRFC_STALE", f"generation {generation} is older than {old}")
+        self.generation = generation
+
+    # ---------------------------------------------------------------- connections
+
+    async def listen(self, target: str) -> None:
+        """Starts to accept at punix:PATH, ptcp:[PORT[:HOST]] or pssl:[PORT[:HOST]]."""
+        kind, _, rest = target.partition(":")
+        if kind == "punix":
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(rest)
+            server: asyncio.AbstractServer = await asyncio.start_unix_server(
+                self._accept, rest, limit=CHUNK
+            )
+            os.chmod(rest, 0o600)
+            self._servers[target] = (server, rest)
+            return
+        port, _, host = rest.partition(":")
+        if not (port or "0").isdecimal():
+            raise OkoError(f"{target}: {port!r} is no port")
+        context = self._tls.context(True) if kind == "pssl" else None
+        server = await asyncio.start_server(
+            self._accept,
+            host.strip("[]") or "127.0.0.1",
+            int(port or DEFAULT_PORT),
+            limit=CHUNK,
+            ssl=context,
+        )
+        self._servers[target] = (server, "")
+        for there in server.sockets:
+            logger.info("bridge %s: listening at %s", self.bridge.name, there.getsockname())
+
+    async def unlisten(self, target: str) -> None:
+        """Stops it; connections go on."""
+        server, path = self._servers.pop(target)
+        server.close()
+        if path:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+
+    def connect(self, target: str) -> None:
+        """Keeps a connection to a controller from now on."""
+        loop = asyncio.get_running_loop()
+        self._active[target] = loop.create_task(self._keep_up(target))
+
+    async def disconnect(self, target: str) -> None:
+        """Ends that."""
+        task = self._active.pop(target)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    async def close(self) -> None:
+        """Ends everything."""
+        self.bridge.unlisten(self)
+        for target in list(self._servers):
+            await self.unlisten(target)
+        for target in list(self._active):
+            await self.disconnect(target)
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _keep_up(self, target: str) -> None:
+        kind, _, rest = target.partition(":")
+        wait = 0.05
+        while True:
+            try:
+                if kind == "unix":
+                    reader, writer = await asyncio.open_unix_connection(rest, limit=CHUNK)
+                else:
+                    host, _, port = rest.rpartition(":")
+                    if not host or not port.isdecimal():
+                        host, port = rest, str(DEFAULT_PORT)
+                    context = self._tls.context(False) if kind == "ssl" else None
+                    reader, writer = await asyncio.open_connection(
+                        host.strip("[]"), int(port), limit=CHUNK, ssl=context
+                    )
+                wait = 0.05
+                logger.info("bridge %s: connected to %s", self.bridge.name, target)
+                await self._serve(reader, writer, target, target)
+                logger.info("bridge %s: %s is gone", self.bridge.name, target)
+            except (OSError, OkoError) as exc:
+                logger.debug("bridge %s: %s: %s", self.bridge.name, target, exc)
+            await asyncio.sleep(wait)
+            wait = min(2 * wait, MOST_BACKOFF)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        peer = writer.get_extra_info("peername") or "a local tool"
+        try:
+            await self._serve(reader, writer, str(peer), "")
+        except asyncio.CancelledError:
+            pass
+        finally:
+            self._tasks.discard(task)
+
+    # ---------------------------------------------------------------- one connection
+
+    async def _serve(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: str, target: str
+    ) -> None:
+        session: Session | None = None
+        writer.transport.set_write_buffer_limits(high=CHUNK)
+        writer.write(messages.encode_hello(self.versions))
+        try:
+            pending = b""
+            probed = False
+            while True:
+                seconds = PROBE_SECONDS if session is not None else HELLO_SECONDS
+                try:
+                    chunk = await asyncio.wait_for(reader.read(CHUNK), seconds)
+                except asyncio.TimeoutError:
+                    if session is None or probed:
+                        logger.info("%s: silent, closed", peer)
+                        return
+                    writer.write(common.message(session.version, common.ECHO_REQUEST, 0))
+                    probed = True
+                    continue
+                if not chunk:
+                    return
+                probed = False
+                batch, pending = cut(pending + chunk)
+                if session is None and batch:
+                    session = self._greet(batch.pop(0), writer, peer)
+                    if session is None:
+                        await writer.drain()
+                        return
+                    self._begin(session, writer, target)
+                if session is not None:
+                    await self._reply(session, writer, batch)
+        except OpenFlowError as exc:
+            logger.warning("%s: %s; closed", peer, exc)
+        except (ConnectionError, ssl.SSLError) as exc:
+            logger.debug("%s: %s", peer, exc)
+        finally:
+            if session is not None:
+                self._end(session, target)
+            with contextlib.suppress(OSError):
+                writer.close()
+
+    def _greet(self, hello: bytes, writer: asyncio.StreamWriter, peer: str) -> Session | None:
+        """A session in the version that both speak; None: there is none."""
+        if hello[1] != common.HELLO:
+            raise OpenFlowError("OFPBRC_BAD_TYPE", "the first message is no HELLO")
+        version = messages.negotiate(hello, self.versions)
+        if version is None:
+            names = ", ".join(common.VERSION_NAMES[v] for v in self.versions)
+            text = f"we support OpenFlow {names}"
+            logger.info("%s: no version in common (%s)", peer, text)
+            mine = max(self.versions)
+            writer.write(common.encode_error(mine, 0, "OFPHFC_INCOMPATIBLE", text.encode()))
+            return None
+        return Session(self, version, peer)
+
+    def _begin(self, session: Session, writer: asyncio.StreamWriter, target: str) -> None:
+        self.sessions.append(session)
+        self._writers[session] = writer
+        if target:
+            self._connected.add(target)
+            self.bridge.controllers_changed(len(self._connected))
+
+    def _end(self, session: Session, target: str) -> None:
+        self.sessions.remove(session)
+        del self._writers[session]
+        if target:
+            self._connected.discard(target)
+            self.bridge.controllers_changed(len(self._connected))
+
+    async def _reply(
+        self, session: Session, writer: asyncio.StreamWriter, batch: Iterable[bytes]
+    ) -> None:
+        waiting: list[bytes] = []
+        size = 0
+        for reply in session.handle(list(batch)):
+            waiting.append(reply)
+            size += len(reply)
+            if size > CHUNK:
+                writer.writelines(waiting)
+                waiting, size = [], 0
+                await writer.drain()
+                await asyncio.sleep(0)  # others have their turn in a long dump
+        writer.writelines(waiting)
+        await writer.drain()
+
+    # ---------------------------------------------------------------- events
+
+    def event(self, event: BridgeEvent) -> None:
+        """Tells the sessions that want to hear it."""
+        for session in self.sessions:
+            writer = self._writers[session]
+            if writer.transport.get_write_buffer_size() > MAX_WAITING:
+                self.bridge.counters["openflow_event_dropped"] += 1
+                continue
+            told = session.wants(event)
+            if told is not None:
+                writer.write(told)
+
+
+def cut(data: bytes) -> tuple[list[bytes], bytes]:
+    """Whole messages, and what is left. OpenFlowError: this is no OpenFlow."""
+    batch = []
+    at = 0
+    while len(data) - at >= common.HEADER_SIZE:
+        size = int.from_bytes(data[at + 2 : at + 4], "big")
+        if size < common.HEADER_SIZE:
+            raise OpenFlowError("OFPBRC_BAD_LEN", f"a message of {size} bytes")
+        if len(data) - at < size:
+            break
+        batch.append(data[at : at + size])
+        at += size
+    return batch, data[at:]
