@@ -1,8 +1,9 @@
 """The connections of one bridge: passive ones on listeners, active ones that are kept up.
 
-Each connection is a task: read what there is, cut it into messages, let the session answer them, wait
-until the peer has taken the replies. A peer that does not read stops its own task only; events for it
-are dropped and counted beyond MAX_WAITING bytes. A peer that sends what is no OpenFlow is closed.
+Each connection is a task: read what there is, cut it into messages, let the session answer them,
+wait until the peer has taken the replies. A peer that does not read stops its own task only; events
+for it are dropped and counted beyond MAX_WAITING bytes. A peer that sends what is no OpenFlow is
+closed.
 
 Active connections come back with a back-off of up to a second. Silence is broken by an echo request
 after PROBE_SECONDS, and the connection is closed after twice that.

@@ -1,11 +1,12 @@
 """One OpenFlow connection: what a peer asks, and what it hears.
 
-A session takes whole messages in the order in which they came and yields replies; it never touches a
-socket. Flow-mods that arrive together go to the bridge as one call, and if one of them fails those
+A session takes whole messages in the order in which they came and yields replies; it never touches
+a socket. Flow-mods that arrive together go to the bridge as one call; if one of them fails, those
 before it are in force, it is answered by its error, and the rest go on: as one after another. A
 barrier therefore needs no waiting: what came before it has been carried out when it is answered.
 
-Errors: whatever is wrong with a message is one OFPT_ERROR with its data, and the connection goes on.
+Errors: whatever is wrong with a message is one OFPT_ERROR with its data, and the connection goes
+on.
 
 Thread-safety: the asyncio loop's.
 """
@@ -18,18 +19,15 @@ from typing import TYPE_CHECKING
 
 from oko.errors import OkoError
 from oko.model.fields import PORT_ANY
-from oko.model.flow import FlowMod
 from oko.openflow import common, flow_stats, groups, messages, meters
 from oko.openflow.common import (
     NICIRA,
     OF10,
-    OF13,
     OF14,
     OF15,
     ONF,
     OpenFlowError,
     encode_error,
-    encode_multipart,
     fail,
     message,
     multipart_replies,
@@ -386,7 +384,7 @@ class Session:
         xid = _xid(msg)
         kind = common.decode_multipart(self.version, msg[8:]).type
         if kind == common.MP_METER_FEATURES:
-            features = meters.MeterFeatures(0xFFFF0000, 0x6, 0xF, 256, 0)
+            features = meters.MeterFeatures(0xFFFF0000, 0x6, 0xF, 255, 0)
             return [meters.encode_meter_features(self.version, xid, features)]
         kind, number = meters.decode_meter_request(self.version, msg)
         everything = number == 0xFFFFFFFF

@@ -1,0 +1,114 @@
+"""Debian's ovs-ofctl drives oko-switchd without knowing anything about oko."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from ofctl import Ofctl, needs_ovs_ofctl, switch
+
+pytestmark = needs_ovs_ofctl
+
+FLOWS = {
+    "OpenFlow10": [
+        "priority=7,ip,in_port=1,nw_src=10.0.0.0/8 actions=output:2",
+        "reg0=0x5 actions=drop",
+        "table=3, tcp,tp_dst=80 actions=mod_vlan_vid:5,output:1,resubmit(,4)",
+    ],
+    "OpenFlow13": [
+        "priority=7,ip,in_port=1,nw_src=10.0.0.0/8 actions=output:2",
+        "reg0=0x5 actions=drop",
+        "table=3, tcp,tp_dst=80 actions=push_vlan:0x8100,set_field:4101->vlan_vid,goto_table:4",
+    ],
+}
+FLOWS["OpenFlow14"] = FLOWS["OpenFlow13"]
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
+    with switch(tmp_path_factory.mktemp("ofctl")) as there:
+        yield there.run_dir
+    assert not [line for line in there.log() if " error " in line]
+
+
+@pytest.fixture(params=["OpenFlow10", "OpenFlow13", "OpenFlow14"])
+def ofctl(request: pytest.FixtureRequest, run_dir) -> Iterator[Ofctl]:
+    command = Ofctl(run_dir, request.param)
+    yield command
+    command("del-flows", "br0")
+
+
+def test_show(ofctl):
+    text = ofctl("show", "br0")
+    assert "n_tables:254" in text
+    assert " 1(port1): addr:02:" in text and " LOCAL(br0): addr:02:" in text
+    assert "frags=normal miss_send_len=128" in text
+
+
+def test_flows_come_back_as_they_were_added(ofctl):
+    flows = FLOWS[ofctl.version]
+    for flow in flows:
+        ofctl(
+            "add-flow", "br0", flow.replace(" actions", ",actions").replace("table=3, ", "table=3,")
+        )
+    got = [line.removeprefix("table=0, ").replace(" table", "table") for line in ofctl.flows()]
+    assert sorted(got) == sorted(flows)
+    assert ofctl("dump-aggregate", "br0").endswith("flow_count=3\n")
+    ofctl("del-flows", "br0", "tcp")
+    assert len(ofctl.flows()) == 2
+    ofctl("--strict", "del-flows", "br0", "priority=7,ip,in_port=1,nw_src=10.0.0.0/8")
+    assert [line for line in ofctl.flows() if "reg0" in line] == ofctl.flows()
+
+
+def test_a_refused_flow_says_why(ofctl):
+    done = ofctl.run("add-flow", "br0", "actions=group:99" if ofctl.version != "OpenFlow10"
+                     else "conj_id=1,actions=conjunction(1,1/2)")  # fmt: skip
+    assert done.returncode == 1
+    assert "OFPBAC_BAD_OUT_GROUP" in done.stderr or "OFPB" in done.stderr
+    assert ofctl.flows() == []
+
+
+def test_counters(ofctl):
+    assert "3 ports" in ofctl("dump-ports", "br0")
+    assert "1 ports" in ofctl("dump-ports", "br0", "2")
+    assert "active=0" in ofctl("dump-tables", "br0")
+    assert "0 queues" in ofctl("queue-stats", "br0")
+    ofctl("ping", "br0")
+
+
+def test_ports_change(ofctl):
+    ofctl("mod-port", "br0", "1", "down")
+    ofctl("mod-port", "br0", "1", "no-packet-in")
+    text = ofctl("dump-ports-desc", "br0")
+    assert "PORT_DOWN NO_PACKET_IN" in text
+    ofctl("mod-port", "br0", "1", "up")
+    ofctl("mod-port", "br0", "1", "packet-in")
+    assert "PORT_DOWN" not in ofctl("dump-ports-desc", "br0")
+
+
+def test_packet_out_is_counted_at_its_port(ofctl):
+    before = ofctl("dump-ports", "br0", "2")
+    ofctl("packet-out", "br0", "in_port=controller packet=" + "ff" * 12 + "0800" + "00" * 46
+          + " actions=output:2")  # fmt: skip
+    after = ofctl("dump-ports", "br0", "2")
+
+    def sent(text: str) -> int:
+        return int(text.split("tx pkts=")[1].split(",")[0])
+
+    assert sent(after) == sent(before) + 1
+
+
+@pytest.mark.parametrize("version", ["OpenFlow13", "OpenFlow14"])
+def test_groups_and_meters(run_dir, version):
+    ofctl = Ofctl(run_dir, version)
+    ofctl("add-group", "br0", "group_id=1,type=all,bucket=output:1,bucket=output:2")
+    assert "group_id=1,type=all,bucket=actions=output:1" in ofctl("dump-groups", "br0")
+    assert "bucket1:packet_count=0" in ofctl("dump-group-stats", "br0")
+    assert "Types:  0xf" in ofctl("dump-group-features", "br0")
+    ofctl("del-groups", "br0")
+    ofctl("add-meter", "br0", "meter=1,kbps,band=type=drop,rate=100")
+    assert "type=drop rate=100" in ofctl("dump-meters", "br0")
+    assert "meter:1 flow_count:0" in ofctl("meter-stats", "br0")
+    assert "max_bands:255" in ofctl("meter-features", "br0")
+    ofctl("del-meters", "br0")
+    assert "meter=1" not in ofctl("dump-meters", "br0")
