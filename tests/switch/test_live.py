@@ -9,11 +9,13 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import dpkt
 import pytest
-from namespaces import hosts, run, why_not
+from namespaces import Host, hosts, run, why_not
 
 from oko.datapath import Datapath
 from oko.errors import CoreError, OkoError
@@ -85,21 +87,54 @@ assert got == f"{len(data)} {hashlib.sha256(data).hexdigest()}", got
 """
 
 
-@pytest.mark.parametrize("device", ["as it is", "vlan"])
-def test_tcp_with_all_that_senders_leave_to_the_hardware(device):
-    """Checksums, segmentation and tags of a real host: 4 MiB arrive whole and in time."""
-    with hosts("10.9.0.1/24", "10.9.0.2/24") as (a, b):
-        to = b.address
-        if device == "vlan":
-            to = "10.9.1.2"
-            for host, address in ((a, "10.9.1.1/24"), (b, "10.9.1.2/24")):
-                link = ("ip", "link", "add", "link", "eth0", "name", "v7", "type", "vlan", "id")
-                if host.run(*link, "7", check=False).returncode:
-                    pytest.skip("the kernel has no VLAN devices")
-                host.run("ip", "addr", "add", address, "dev", "v7")
-                host.run("ip", "link", "set", "v7", "up")
-        flows = "dl_vlan=7,actions=NORMAL" if device == "vlan" else "vlan_tci=0,actions=NORMAL"
-        bridge = bridge_of(f"1=afpacket:{a.device}", f"2=afpacket:{b.device}", flows=flows)
+TRUNK = """
+in_port=1,actions=push_vlan:0x8100,mod_vlan_vid:7,output:3
+in_port=4,dl_vlan=7,actions=strip_vlan,output:2
+in_port=2,actions=push_vlan:0x8100,mod_vlan_vid:7,output:4
+in_port=3,dl_vlan=7,actions=strip_vlan,output:1
+"""
+
+
+@contextmanager
+def trunk() -> Iterator[list[str]]:
+    """Ports 3 and 4: the two ends of one cable."""
+    ends = [f"ot{os.getpid() % 100000}{side}" for side in "ab"]
+    run("ip", "link", "add", ends[0], "type", "veth", "peer", "name", ends[1])
+    try:
+        for end in ends:
+            run("ip", "link", "set", end, "up")
+        yield [f"3=afpacket:{ends[0]}", f"4=afpacket:{ends[1]}"]
+    finally:
+        run("ip", "link", "del", ends[0])
+
+
+def kernel_tags(*addressed: tuple[Host, str]) -> bool:
+    """Gives each host a VLAN device with the address; False where the kernel has none."""
+    for host, address in addressed:
+        link = ("ip", "link", "add", "link", "eth0", "name", "v7", "type", "vlan", "id", "7")
+        if host.run(*link, check=False).returncode:
+            return False
+        host.run("ip", "addr", "add", address, "dev", "v7")
+        host.run("ip", "link", "set", "v7", "up")
+    return True
+
+
+@pytest.mark.parametrize("tags", ["none", "of the hosts", "of the switch"])
+def test_tcp_with_all_that_senders_leave_to_the_hardware(tags):
+    """Checksums, segmentation and tags of a real host: 4 MiB arrive whole and in time.
+
+    The switch tags packets between its ports 3 and 4, also where a kernel without 802.1Q lets no
+    host do it.
+    """
+    with hosts("10.9.0.1/24", "10.9.0.2/24") as (a, b), ExitStack() as cables:
+        to, flows = b.address, "vlan_tci=0,actions=NORMAL"
+        specs = [f"1=afpacket:{a.device}", f"2=afpacket:{b.device}"]
+        if tags == "of the hosts" and kernel_tags((a, "10.9.1.1/24"), (b, "10.9.1.2/24")):
+            to, flows = "10.9.1.2", "dl_vlan=7,actions=NORMAL"
+        elif tags != "none":
+            specs += cables.enter_context(trunk())
+            flows = TRUNK
+        bridge = bridge_of(*specs, flows=flows)
         server = b.popen(sys.executable, "-c", SERVER, stdout=subprocess.PIPE)
         try:
             assert server.stdout.readline() == b"ready\n"
