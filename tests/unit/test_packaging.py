@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import zipfile
@@ -12,8 +13,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def built_wheel(folder: Path) -> Path:
-    """Builds the wheel from the files git knows, so that nothing ignored slips in."""
+def built_wheel(folder: Path, through_sdist: bool) -> Path:
+    """Builds the wheel from the files git knows, so that nothing ignored slips in; or from the
+    source distribution made of these, which must lack nothing."""
     source = folder / "source"
     listed = subprocess.run(
         ["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True
@@ -22,6 +24,10 @@ def built_wheel(folder: Path) -> Path:
         if (ROOT / name).is_file():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             (source / name).write_bytes((ROOT / name).read_bytes())
+    if through_sdist:
+        make = "from setuptools import build_meta; build_meta.build_sdist('..')"
+        subprocess.run([sys.executable, "-c", make], cwd=source, check=True, capture_output=True)
+        (source,) = folder.glob("oko-*.tar.gz")
     subprocess.run(
         [
             *[sys.executable, "-m", "pip", "-q", "wheel", "--no-deps", "--no-build-isolation"],
@@ -34,8 +40,9 @@ def built_wheel(folder: Path) -> Path:
 
 
 @pytest.mark.long
-def test_wheel_has_the_extension_and_runs_elsewhere(tmp_path: Path) -> None:
-    wheel = built_wheel(tmp_path)
+@pytest.mark.parametrize("through_sdist", [False, True], ids=["from the tree", "from an sdist"])
+def test_wheel_has_the_extension_and_runs_elsewhere(tmp_path: Path, through_sdist: bool) -> None:
+    wheel = built_wheel(tmp_path, through_sdist)
     assert "-cp310-abi3-" in wheel.name
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
@@ -60,3 +67,15 @@ def test_wheel_has_the_extension_and_runs_elsewhere(tmp_path: Path) -> None:
     package, include = done.stdout.split()
     assert package.startswith(str(tmp_path / "site"))
     assert include == str(tmp_path / "site" / "oko" / "bpf" / "include")
+    done = subprocess.run(
+        [
+            *[sys.executable, "-m", "oko.replaytool", "--json"],
+            *["--load-filter-prog", f"1={ROOT / 'examples' / 'bpf' / 'port_scan.o'}"],
+            *["-f", "filter_prog=1,actions=drop", str(ROOT / "examples" / "traces" / "dns.pcap")],
+        ],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(tmp_path / "site")},
+        check=True,
+        capture_output=True,
+    )
+    assert json.loads(done.stdout)["programs"][0]["runs"] > 0
