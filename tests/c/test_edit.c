@@ -213,6 +213,54 @@ static void test_push_pop(struct oko_pool *pool)
     }
 }
 
+/* Writing a tag's priority or number leaves its drop eligibility as it was. */
+static void test_drop_eligibility(struct oko_pool *pool)
+{
+    uint8_t priority[16] = {2}, number[16] = {0x01, 0x23};
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < n_shapes; i++) {
+        struct oko_pkt pkt;
+        struct oko_key key;
+        start(pool, &shapes[i], &pkt, &key);
+        for (uint8_t dei = 0; key.vlan_vid[0] != 0 && dei <= 0x10; dei += 0x10) {
+            pkt.data[14] = (uint8_t)((pkt.data[14] & 0xef) | dei);
+            CHECK(oko_edit_set_field(&pkt, &key, OKO_FIELD_VLAN_PCP, priority, ones) == 0);
+            CHECK(oko_edit_set_field(&pkt, &key, OKO_FIELD_VLAN_VID, number, ones) == 0);
+            CHECK(pkt.data[14] == (2 << 5 | dei | 0x01) && pkt.data[15] == 0x23);
+            n++;
+        }
+        oko_pkt_release(&pkt, pool);
+    }
+    CHECK(n > 0);
+}
+
+/* Later fragments have no transport header whose checksum could be adjusted. */
+static void test_later_fragments(struct oko_pool *pool)
+{
+    uint8_t address[16] = {10, 9, 8, 7};
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < n_shapes; i++) {
+        struct oko_pkt pkt;
+        struct oko_key key;
+        start(pool, &shapes[i], &pkt, &key);
+        if (oko_be16(key.eth_type) == 0x0800 &&
+            (key.ip_proto[0] == OKO_IP_PROTO_TCP || key.ip_proto[0] == OKO_IP_PROTO_UDP)) {
+            uint8_t payload[sizeof shapes[i].bytes];
+            uint32_t at = pkt.l3 + (pkt.data[pkt.l3] & 15) * 4u;
+            oko_put_be16(pkt.data + pkt.l3 + 6, 1); /* 8 bytes from the beginning */
+            oko_parse(&pkt, OKO_LAYER_L4, &key);
+            CHECK(key.ip_frag[0] & OKO_FRAG_LATER);
+            memcpy(payload, pkt.data + at, pkt.len - at);
+            CHECK(oko_edit_set_field(&pkt, &key, OKO_FIELD_IPV4_DST, address, ones) == 0);
+            CHECK(!memcmp(pkt.data + pkt.l3 + 16, address, 4));
+            CHECK(!memcmp(payload, pkt.data + at, pkt.len - at));
+            n++;
+        }
+        oko_pkt_release(&pkt, pool);
+    }
+    CHECK(n > 0);
+}
+
 /* Pushing until there is no room: refused, and the packet is as it was. */
 static void test_limit(struct oko_pool *pool)
 {
@@ -372,6 +420,8 @@ int main(void)
     test_set_field(pool);
     test_sequences(pool);
     test_push_pop(pool);
+    test_drop_eligibility(pool);
+    test_later_fragments(pool);
     test_limit(pool);
     test_ttl(pool);
     test_move(pool);

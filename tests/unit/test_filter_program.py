@@ -252,6 +252,7 @@ def test_limits_are_errors() -> None:
         MapSpec("m", MapType.HASH, 4, 4, 0),
         MapSpec("m", MapType.ARRAY, 5, 4, 10),
         MapSpec("m", MapType.HASH, 4, 1 << 31, 10),
+        MapSpec("m", MapType.ARRAY, 4, 1 << 16, 1 << 16),  # 4 GiB: 0 in 32 bits
         MapSpec("m", MapType.COUNT_MIN, 4, 0, 1 << 31, 100),
     ],
 )

@@ -7,9 +7,10 @@ back, and the faults that leave results equal but lose speed.
 from __future__ import annotations
 
 from fault import Fault
+from faults_2018 import MISTAKES_2018
 from faults_datapath import DATAPATH
 from faults_replay import REPLAY
 from faults_verifier import VERIFIER
 from faults_vm import VM
 
-FAULTS: list[Fault] = [*DATAPATH, *REPLAY, *VM, *VERIFIER]
+FAULTS: list[Fault] = [*DATAPATH, *MISTAKES_2018, *REPLAY, *VM, *VERIFIER]
