@@ -6,31 +6,58 @@
  * that both states bound. Each is proved in both states before it is taken. */
 #include "join_impl.h"
 
-/* Rewrites an inequality of one state over the joined ids: each pair's form is replaced by its id
- * where that makes one of the state's own ids go away. */
-static bool rewrite(struct join *join, bool from_old, const struct oko_form *con,
-                    struct oko_form *out)
+/* Ids of the form that the joined state does not have. */
+static uint32_t n_foreign(const struct join *join, const struct oko_form *form)
 {
-    *out = *con;
-    for (uint32_t i = 0; i < join->j->n_pairs; i++) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < form->n; i++)
+        n += oko_rel_id(&join->out->rel, form->id[i]) == NULL;
+    return n;
+}
+
+/* Replaces one pair's form in the inequality by its id, where that makes one of the state's own ids
+ * go away: the replacement that leaves the fewest of them. Returns how many are left. */
+static uint32_t rewrite_step(struct join *join, bool from_old, const struct oko_form *con,
+                             struct oko_form *out)
+{
+    uint32_t least = UINT32_MAX;
+    for (uint32_t i = 0; i < join->j->n_pairs && least != 0; i++) {
         const struct oko_pair *pair = &join->j->pair[i];
         const struct oko_form *side = from_old ? &pair->a : &pair->b;
         struct oko_form g = oko_form_id(pair->id);
         for (uint32_t k = 0; pair->exact && k < side->n; k++) {
-            int64_t mine = oko_form_coeff(out, side->id[k]);
+            int64_t mine = oko_form_coeff(con, side->id[k]);
             if (mine == 0 || oko_join_kept(join, side->id[k]) || mine % side->coeff[k] != 0)
                 continue;
             int64_t times = mine / side->coeff[k];
             struct oko_form part;
-            if (oko_form_add_exact(&part, out, -times, side) &&
-                oko_form_add_exact(&part, &part, times, &g))
+            if (!oko_form_add_exact(&part, con, -times, side) ||
+                !oko_form_add_exact(&part, &part, times, &g))
+                continue;
+            uint32_t foreign = n_foreign(join, &part);
+            if (foreign < least) {
+                least = foreign;
                 *out = part;
-            break;
+            }
         }
     }
-    for (uint32_t i = 0; i < out->n; i++)
-        if (oko_rel_id(&join->out->rel, out->id[i]) == NULL)
+    return least;
+}
+
+/* Rewrites an inequality of one state over the joined ids. */
+static bool rewrite(struct join *join, bool from_old, const struct oko_form *con,
+                    struct oko_form *out)
+{
+    uint32_t foreign = n_foreign(join, con);
+    *out = *con;
+    while (foreign > 0) {
+        struct oko_form next;
+        uint32_t left = rewrite_step(join, from_old, out, &next);
+        if (left >= foreign)
             return false;
+        foreign = left;
+        *out = next;
+    }
     return true;
 }
 
