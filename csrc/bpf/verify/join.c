@@ -250,7 +250,8 @@ static struct oko_form join_form(struct join *join, const struct oko_form *a,
                 return out;
     }
     uint32_t n_summands = j->n_pairs < MAX_SUM_PAIRS ? j->n_pairs : MAX_SUM_PAIRS;
-    if ((a->n > 1 || b->n > 1) && as_sum(join, a, b, n_summands, 3, &out))
+    int depth = a->n > 1 || b->n > 1 ? 3 : a->n == 1 && b->n == 1 ? 2 : 0;
+    if (depth > 0 && as_sum(join, a, b, n_summands, depth, &out))
         return out;
     struct oko_pair *pair = oko_joiner_pair(j);
     if (pair == NULL)
