@@ -16,11 +16,14 @@ static void add_local(struct oko_joiner *j, int64_t x)
 }
 
 /* A loop's bound is mostly in a comparison of the program, or in a register that the loop leaves
- * alone. */
+ * alone. That of a loop that ends at `i == n` must survive the harder widening: unlike i < n, the
+ * test does not bring it back. */
 static void find_local(struct oko_joiner *j, const struct oko_state *old,
                        const struct oko_state *fresh)
 {
     j->n_local = 0;
+    for (uint32_t i = 0; i < j->n_exits; i++)
+        add_local(j, j->exit[i]);
     for (uint32_t i = 0; i < 10; i++) {
         const struct oko_reg *a = &old->frame[old->n_frames - 1].r[i];
         const struct oko_reg *b = &fresh->frame[fresh->n_frames - 1].r[i];

@@ -29,7 +29,7 @@ struct oko_pair {
 };
 
 enum { OKO_NOWHERE = UINT32_MAX };
-enum { OKO_MAX_LOCAL = 66 };
+enum { OKO_MAX_LOCAL = 90, OKO_MAX_EXITS = 8 };
 
 /* Scratch memory and settings for comparing and joining; one per verification. */
 struct oko_joiner {
@@ -43,7 +43,9 @@ struct oko_joiner {
     uint32_t n_objs, max_objs;
     const int64_t *threshold; /* ascending: the program's */
     uint32_t n_thresholds;
-    int64_t local[OKO_MAX_LOCAL]; /* ends of what the state at hand has in registers */
+    int64_t exit[OKO_MAX_EXITS]; /* what the loops around the place leave at when equal */
+    uint32_t n_exits;
+    int64_t local[OKO_MAX_LOCAL]; /* those, and ends of what the state at hand has in registers */
     uint32_t n_local;
     bool no_memory;
     uint64_t work;

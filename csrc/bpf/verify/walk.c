@@ -255,6 +255,26 @@ static int64_t *thresholds(const struct oko_prog_spec *spec, uint32_t *n)
     return list;
 }
 
+static bool find_exit_tests(struct oko_walk *w)
+{
+    const struct oko_prog_spec *spec = w->spec;
+    w->exit_test = calloc(spec->n_insns + 1, sizeof(*w->exit_test));
+    if (w->exit_test == NULL)
+        return false;
+    for (uint32_t pc = 0; pc < spec->n_insns; pc += oko_insn_slots(spec->insns[pc])) {
+        struct oko_insn i = spec->insns[pc];
+        uint32_t loop = w->cfg.insn[pc].loop;
+        bool equality = oko_insn_op(i) == BPF_JEQ || oko_insn_op(i) == BPF_JNE;
+        if (loop == OKO_CFG_NONE || oko_opcodes[i.code].op != OKO_BPF_JCOND || !equality ||
+            (i.code & BPF_X) != 0 ||
+            (oko_cfg_in_loop(&w->cfg, loop, pc + 1) &&
+             oko_cfg_in_loop(&w->cfg, loop, pc + 1 + (uint32_t)oko_insn_jump(i))))
+            continue;
+        w->exit_test[w->n_exit_tests++] = (struct oko_exit_test){pc, loop, i.imm};
+    }
+    return true;
+}
+
 /* How much a refusal says: all but the number of instructions was proved; what is wrong; that work
  * or memory ran out. */
 enum rank { EXHAUSTED, WRONG, COUNTED };
@@ -299,6 +319,8 @@ static int verify(struct oko_walk *w, struct oko_facts *facts)
     if (status == 0)
         status = oko_cfg_build(w->spec, total, &w->cfg, w->error);
     w->work = w->cfg.work;
+    if (status == 0 && !find_exit_tests(w))
+        status = oko_walk_no_memory(w);
     if (status == 0)
         status = oko_gather_new(w);
     if (status == 0)
@@ -308,6 +330,7 @@ static int verify(struct oko_walk *w, struct oko_facts *facts)
     if (status == 0)
         status = oko_gather_finish(w, facts, worst);
     free(list);
+    free(w->exit_test);
     return status;
 }
 

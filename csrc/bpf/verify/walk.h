@@ -59,6 +59,12 @@ struct oko_edge {
     uint64_t weight; /* instructions on the way, helpers by their weight */
 };
 
+/* A test that may leave a loop, for equality with a constant. */
+struct oko_exit_test {
+    uint32_t pc, loop;
+    int64_t value;
+};
+
 /* A place: a pc in a context, with its nodes. */
 struct oko_place {
     uint32_t ctx, pc;
@@ -82,6 +88,9 @@ struct oko_walk {
     struct oko_gather *gather; /* facts so far */
     struct oko_check_states *states;
     struct oko_map_class *map; /* [spec->n_maps] */
+
+    struct oko_exit_test *exit_test;
+    uint32_t n_exit_tests;
 
     struct oko_state cur, other, joined;
     struct oko_joiner joiner;
