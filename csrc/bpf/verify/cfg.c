@@ -394,6 +394,14 @@ bool oko_cfg_in_loop(const struct oko_cfg *cfg, uint32_t loop, uint32_t pc)
     return false;
 }
 
+uint32_t oko_cfg_outermost(const struct oko_cfg *cfg, uint32_t pc)
+{
+    uint32_t loop = cfg->insn[pc].loop;
+    while (loop != OKO_CFG_NONE && cfg->loop[loop].parent != OKO_CFG_NONE)
+        loop = cfg->loop[loop].parent;
+    return loop;
+}
+
 /* ---------------------------------------------------------------- calls */
 
 /* Depth-first over the call graph; functions get their height when all they call have theirs.

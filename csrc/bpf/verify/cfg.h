@@ -54,6 +54,8 @@ void oko_cfg_destroy(struct oko_cfg *cfg);
 
 /* Whether the loop (or OKO_CFG_NONE: the function) contains instruction pc of the same function. */
 bool oko_cfg_in_loop(const struct oko_cfg *cfg, uint32_t loop, uint32_t pc);
+/* The outermost loop around an instruction, or OKO_CFG_NONE. */
+uint32_t oko_cfg_outermost(const struct oko_cfg *cfg, uint32_t pc);
 /* Registers that an instruction reads and writes (calls: by prototype), as bit masks. */
 uint16_t oko_cfg_reads(const struct oko_cfg *cfg, uint32_t pc);
 uint16_t oko_cfg_writes(struct oko_insn i);

@@ -35,6 +35,12 @@ static void find_local(struct oko_joiner *j, const struct oko_state *old,
     }
 }
 
+/* What bounds a value that a loop changes stands in the loop. */
+static bool is_near(const struct oko_joiner *j, const struct oko_threshold *t)
+{
+    return t->loop == j->loop || t->loop == OKO_EVERYWHERE;
+}
+
 /* The next threshold beyond x: of the program (at first only), of the state, or the end of a common
  * width. */
 int64_t oko_join_below(const struct oko_joiner *j, enum oko_join_mode mode, int64_t x)
@@ -47,9 +53,10 @@ int64_t oko_join_below(const struct oko_joiner *j, enum oko_join_mode mode, int6
     for (uint32_t i = 0; i < j->n_local; i++)
         if (j->local[i] <= x && j->local[i] > best)
             best = j->local[i];
-    for (uint32_t i = 0; mode == OKO_WIDEN && i < j->n_thresholds && j->threshold[i] <= x; i++)
-        if (j->threshold[i] > best)
-            best = j->threshold[i];
+    for (uint32_t i = 0; mode == OKO_WIDEN && i < j->n_thresholds && j->threshold[i].value <= x;
+         i++)
+        if (j->threshold[i].value > best && is_near(j, &j->threshold[i]))
+            best = j->threshold[i].value;
     return best;
 }
 
@@ -63,9 +70,9 @@ int64_t oko_join_above(const struct oko_joiner *j, enum oko_join_mode mode, int6
     for (uint32_t i = 0; i < j->n_local; i++)
         if (j->local[i] >= x && j->local[i] < best)
             best = j->local[i];
-    for (uint32_t i = j->n_thresholds; mode == OKO_WIDEN && i-- > 0 && j->threshold[i] >= x;)
-        if (j->threshold[i] < best)
-            best = j->threshold[i];
+    for (uint32_t i = j->n_thresholds; mode == OKO_WIDEN && i-- > 0 && j->threshold[i].value >= x;)
+        if (j->threshold[i].value < best && is_near(j, &j->threshold[i]))
+            best = j->threshold[i].value;
     return best;
 }
 
@@ -280,16 +287,17 @@ static struct oko_form join_form(struct join *join, const struct oko_form *a,
     return out;
 }
 
-enum { N_PASSES = 3 };
+enum { N_PASSES = 5 };
 
-/* The pass in which a location is joined: those that move by one come first, then plain values, so
- * that others become multiples and sums of them. */
+/* The pass in which a location is joined: those that move by one come first, counters before
+ * the addresses that move with them, then plain values, so that others become multiples
+ * and sums of them. */
 static int pass_of(const struct oko_form *a, const struct oko_form *b)
 {
     int64_t by;
     if (oko_join_growth(a, b, &by) && (by == 1 || by == -1))
-        return 0;
-    return a->n <= 1 && b->n <= 1 ? 1 : 2;
+        return a->n < 2 ? (int)a->n : 2;
+    return a->n <= 1 && b->n <= 1 ? 3 : 4;
 }
 
 static void join_reg(struct join *join, const struct oko_reg *a, const struct oko_reg *b,

@@ -28,7 +28,13 @@ struct oko_pair {
     struct oko_scalar s; /* of the location: bounds for the id */
 };
 
-enum { OKO_NOWHERE = UINT32_MAX };
+/* A number at which widening may stop. */
+struct oko_threshold {
+    int64_t value;
+    uint32_t loop; /* the outermost one in which the program has it, or OKO_EVERYWHERE */
+};
+
+enum { OKO_NOWHERE = UINT32_MAX, OKO_EVERYWHERE = UINT32_MAX - 1 };
 enum { OKO_MAX_LOCAL = 90, OKO_MAX_EXITS = 8 };
 
 /* Scratch memory and settings for comparing and joining; one per verification. */
@@ -41,8 +47,9 @@ struct oko_joiner {
     uint32_t max_ids;
     uint32_t (*obj)[3]; /* objects: old, new, joined */
     uint32_t n_objs, max_objs;
-    const int64_t *threshold; /* ascending: the program's */
+    const struct oko_threshold *threshold; /* ascending: the program's */
     uint32_t n_thresholds;
+    uint32_t loop;               /* the outermost around the place, or OKO_CFG_NONE */
     int64_t exit[OKO_MAX_EXITS]; /* what the loops around the place leave at when equal */
     uint32_t n_exits;
     int64_t local[OKO_MAX_LOCAL]; /* those, and ends of what the state at hand has in registers */

@@ -274,11 +274,12 @@ struct arrival {
     uint16_t live[OKO_MAX_FRAMES];
 };
 
-/* What the loops around the place leave at. */
-static void set_exits(struct oko_walk *w, uint32_t pc)
+/* What the loops around the place compare with. */
+static void set_loop(struct oko_walk *w, uint32_t pc)
 {
     struct oko_joiner *j = &w->joiner;
     j->n_exits = 0;
+    j->loop = oko_cfg_outermost(&w->cfg, pc);
     for (uint32_t i = 0; i < w->n_exit_tests && j->n_exits < OKO_MAX_EXITS; i++) {
         const struct oko_exit_test *test = &w->exit_test[i];
         if (w->cfg.insn[test->pc].func == w->cfg.insn[pc].func &&
@@ -292,7 +293,7 @@ static int merge(struct oko_walk *w, struct arrival *a, uint32_t into, enum oko_
 {
     if (!oko_state_unpack(&w->other, w->node[into].state))
         return oko_walk_no_memory(w);
-    set_exits(w, a->place->pc);
+    set_loop(w, a->place->pc);
     oko_state_join(&w->joiner, mode, &w->other, &w->cur, a->live, &w->joined);
     if (!oko_state_settle(&w->cfg, &w->joined, a->place->pc) || w->joiner.no_memory)
         return oko_walk_no_memory(w);

@@ -223,21 +223,22 @@ static int class_maps(struct oko_walk *w)
 
 static int compare(const void *a, const void *b)
 {
-    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-    return (x > y) - (x < y);
+    const struct oko_threshold *x = a, *y = b;
+    return (x->value > y->value) - (x->value < y->value);
 }
 
 /* Where widening stops: numbers that the program compares with, and the ends of common widths. */
-static int64_t *thresholds(const struct oko_prog_spec *spec, uint32_t *n)
+static struct oko_threshold *thresholds(const struct oko_walk *w, uint32_t *n)
 {
     static const int64_t common[] = {INT32_MIN, -1, 0, 1, 255, OKO_MAX_PKT, INT32_MAX, UINT32_MAX};
+    const struct oko_prog_spec *spec = w->spec;
     size_t n_common = sizeof(common) / sizeof(common[0]);
-    int64_t *list = calloc(n_common + 3 * (size_t)spec->n_insns, sizeof(*list));
+    struct oko_threshold *list = calloc(n_common + 3 * (size_t)spec->n_insns, sizeof(*list));
     if (list == NULL)
         return NULL;
-    uint32_t count = 0;
+    *n = 0;
     for (size_t i = 0; i < n_common; i++)
-        list[count++] = common[i];
+        list[(*n)++] = (struct oko_threshold){common[i], OKO_EVERYWHERE};
     for (uint32_t pc = 0; pc < spec->n_insns; pc += oko_insn_slots(spec->insns[pc])) {
         struct oko_insn i = spec->insns[pc];
         uint8_t op = oko_opcodes[i.code].op;
@@ -245,13 +246,9 @@ static int64_t *thresholds(const struct oko_prog_spec *spec, uint32_t *n)
         if (!compares || (i.code & BPF_X) != 0)
             continue;
         for (int64_t d = -1; d <= 1; d++)
-            list[count++] = i.imm + d;
+            list[(*n)++] = (struct oko_threshold){i.imm + d, oko_cfg_outermost(&w->cfg, pc)};
     }
-    qsort(list, count, sizeof(*list), compare);
-    *n = 0;
-    for (uint32_t i = 0; i < count; i++)
-        if (*n == 0 || list[i] != list[*n - 1])
-            list[(*n)++] = list[i];
+    qsort(list, *n, sizeof(*list), compare);
     return list;
 }
 
@@ -312,15 +309,18 @@ static int verify(struct oko_walk *w, struct oko_facts *facts)
     uint64_t total = w->opts->verify_budget != 0 ? w->opts->verify_budget : DEFAULT_BUDGET;
     uint64_t worst = 0;
     uint32_t n = 0;
-    int64_t *list = thresholds(w->spec, &n);
-    int status = list == NULL ? oko_walk_no_memory(w) : class_maps(w);
-    w->joiner.threshold = list;
-    w->joiner.n_thresholds = n;
+    struct oko_threshold *list = NULL;
+    int status = class_maps(w);
     if (status == 0)
         status = oko_cfg_build(w->spec, total, &w->cfg, w->error);
     w->work = w->cfg.work;
-    if (status == 0 && !find_exit_tests(w))
-        status = oko_walk_no_memory(w);
+    if (status == 0) {
+        list = thresholds(w, &n);
+        w->joiner.threshold = list;
+        w->joiner.n_thresholds = n;
+        if (list == NULL || !find_exit_tests(w))
+            status = oko_walk_no_memory(w);
+    }
     if (status == 0)
         status = oko_gather_new(w);
     if (status == 0)
