@@ -9,10 +9,10 @@
  * The payload begins behind the TCP header (4 times its data offset) or the UDP header, and ends
  * where the IP packet ends by its own length (IPv4 total length, 40 + IPv6 payload length) or at
  * the frame's end if that is earlier; there may be none. The byte string is the first
- * pattern[0].size bytes of pattern[0].bytes, at most 16 (a larger size counts as 16), or
- * "User-Agent: curl" where the size is 0. The packet matches when it occurs in the payload
- * beginning at one of the first 1,024 positions. The global variables count packets looked at
- * (`searched`) and matches (`found`). */
+ * pattern[0].size bytes of pattern[0].bytes, or "User-Agent: curl" where the size is 0; a size
+ * above 16 matches nothing. The packet matches when the byte string occurs in the payload beginning
+ * at one of the first 1,024 positions. The global variables count packets looked at (`searched`)
+ * and matches (`found`). */
 #include "oko_parse.h"
 
 #define MAX_PATTERN   16
@@ -69,7 +69,10 @@ uint64_t entry(const void *pkt, uint64_t len)
     if (!want || want->size == 0)
         want = &default_pattern;
 
-    uint32_t size = want->size < MAX_PATTERN ? want->size : MAX_PATTERN;
+    uint32_t size = want->size;
+
+    if (size > MAX_PATTERN)
+        return 0;
 
     for (uint32_t i = 0; i < MAX_POSITIONS; i++) {
         if (payload + i + size > end)

@@ -631,8 +631,9 @@ class PayloadMatch(Model):
     def __init__(self, config: dict[str, Contents] | None = None) -> None:
         super().__init__(config)
         value = self.config.get("pattern", {}).get(u32(0), bytes(20))
-        size = min(int.from_bytes(value[:4], "little"), 16)
+        size = int.from_bytes(value[:4], "little")
         self.pattern = value[4 : 4 + size] if size else b"User-Agent: curl"
+        self.matchable = size <= 16
         self.searched = self.found = 0
 
     def packet(self, frame: bytes, now: int, in_port: int) -> bool:
@@ -649,7 +650,7 @@ class PayloadMatch(Model):
         self.searched += 1
         payload = frame[start : max(start, ip.end)]
         found = payload.find(self.pattern)
-        if not 0 <= found < 1024:
+        if not self.matchable or not 0 <= found < 1024:
             return False
         self.found += 1
         return True

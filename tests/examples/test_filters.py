@@ -178,6 +178,15 @@ def test_does_not_guess_behind_other_tags(name: str, tags: str) -> None:
     assert maps == verdicts(name, [])[1]
 
 
+@pytest.mark.parametrize("size", [0, 1, 16, 17, 0xFFFFFFFF])
+def test_payload_match_by_size_of_pattern(size: int) -> None:
+    config: dict[str, Contents] = {"pattern": {u32(0): u32(size) + b"User-Agent: curl"}}
+    frames = stimulus("payload_match", b"", b"")
+    with load("payload_match", config) as program:
+        assert [program.matches(data) for data, _ in frames] == [size <= 16]
+    compare("payload_match", frames, config)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_prefix_of_a_frame(name: str) -> None:
     def prefixes() -> Iterator[Frame]:
