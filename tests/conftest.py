@@ -35,13 +35,8 @@ def traces() -> Path:
 # Known not to work, named in CHANGELOG.md. A test of these that passes is no error: not every
 # compiler's code is affected.
 KNOWN_FAILURES = {
-    "payload_match": "the verifier does not yet accept the loop of payload_match",
-    "test_real_packets_and_real_filters": "payload_match is among its filters",
-    "test_verify_bounds_loops": "payload_match is its filter",
     "accepted[p0f-clang-22-Os-v4": "the verifier does not yet accept this code of clang 22",
-    "accepted[dns_guard-clang-22-Os-v4": "the verifier does not yet accept this code of clang 22",
-    "accepted[loop_nested-clang-22-Os-v4": "the verifier does not yet accept this code of clang 22",
-    "accepted[ipv6_extensions-clang-13-O2-v3": "the verifier does not yet accept this code",
+    "accepted[payload_match-clang-13-O2-v3": "the verifier does not yet accept this code",
 }
 
 
