@@ -534,6 +534,11 @@ class Map:
         return self._pointer
 
     @property
+    def entry_sizes(self) -> tuple[int, int]:
+        """Bytes of a key and of a value as items() gives them."""
+        return self._dump_sizes
+
+    @property
     def stats(self) -> MapStats:
         """Entries now, memory, entries outside their probe window."""
         out = ffi.new("struct oko_map_info *")

@@ -61,6 +61,16 @@ class Map:
         """Entries now, memory, overflow."""
         return self._handle.stats
 
+    @property
+    def key_bytes(self) -> int:
+        """Bytes of a key; of a sketch: of an item."""
+        return self._handle.key_size
+
+    @property
+    def entry_sizes(self) -> tuple[int, int]:
+        """Bytes of a key and of a value as items() gives them."""
+        return self._handle.entry_sizes
+
     def __repr__(self) -> str:
         return f"<oko map {self.name!r}, {self.spec.type_label}>"
 

@@ -1,9 +1,9 @@
 """The connections of one bridge: passive ones on listeners, active ones that are kept up.
 
 Each connection is a task: read what there is, cut it into messages, let the session answer them,
-wait until the peer has taken the replies. A peer that does not read stops its own task only; events
-for it are dropped and counted beyond MAX_WAITING bytes. A peer that sends what is no OpenFlow is
-closed.
+wait until the peer has taken the replies. A peer that does not read stops its own task only;
+events for it are dropped and counted beyond session.MAX_WAITING bytes. A peer that sends what is no
+OpenFlow is closed.
 
 Active connections come back with a back-off of up to a second. Silence is broken by an echo request
 after PROBE_SECONDS, and the connection is closed after twice that.
@@ -17,13 +17,15 @@ import asyncio
 import contextlib
 import os
 import ssl
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from oko.agent.programs import Quota
 from oko.agent.session import Session
 from oko.errors import OkoError
 from oko.openflow import common, messages
 from oko.openflow.common import OpenFlowError
+from oko.openflow.roles import MASTER
 from oko.switch import log
 from oko.switch.bridge import Bridge
 from oko.switch.events import BridgeEvent
@@ -31,7 +33,6 @@ from oko.switch.events import BridgeEvent
 logger = log.logger("agent")
 
 CHUNK = 1 << 18
-MAX_WAITING = 4 << 20
 PROBE_SECONDS = 15
 HELLO_SECONDS = 10
 MOST_BACKOFF = 1.0
@@ -67,9 +68,9 @@ class Agent:
         self.bridge = bridge
         self.versions = tuple(versions)
         self.generation: int | None = None
+        self.quota = Quota(bridge.max_uploads)
         self.sessions: list[Session] = []
         self._tls = tls or Tls(None, None, None)
-        self._writers: dict[Session, asyncio.StreamWriter] = {}
         self._servers: dict[str, tuple[asyncio.AbstractServer, str]] = {}
         self._active: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -82,6 +83,19 @@ class Agent:
         if old is not None and ((generation - old) & ((1 << 64) - 1)) >= 1 << 63:
             raise OpenFlowError("OFPRRFC_STALE", f"generation {generation} is older than {old}")
         self.generation = generation
+
+    def demote_others(self, master: Session) -> None:
+        """There is one master at most: the others become slaves, and are told."""
+        for session in self.sessions:
+            if session.role == MASTER and session is not master:
+                told = session.demote()
+                if told is not None:
+                    session.push(told)
+
+    def interests_changed(self) -> None:
+        """A session begins or ends to want packets that no flow matches (OpenFlow 1.0)."""
+        wanted = any(session.wants_misses for session in self.sessions)
+        self.bridge.send_misses(wanted)
 
     # ---------------------------------------------------------------- connections
 
@@ -203,13 +217,13 @@ class Agent:
                 if not chunk:
                     return
                 probed = False
-                batch, pending = cut(pending + chunk)
+                batch, pending = cut(pending + chunk if pending else chunk)
                 if session is None and batch:
-                    session = self._greet(batch.pop(0), writer, peer)
+                    session = self._greet(batch.pop(0), writer, peer, target)
                     if session is None:
                         await writer.drain()
                         return
-                    self._begin(session, writer, target)
+                    self._begin(session, target)
                 if session is not None:
                     await self._reply(session, writer, batch)
         except OpenFlowError as exc:
@@ -222,7 +236,9 @@ class Agent:
             with contextlib.suppress(OSError):
                 writer.close()
 
-    def _greet(self, hello: bytes, writer: asyncio.StreamWriter, peer: str) -> Session | None:
+    def _greet(
+        self, hello: bytes, writer: asyncio.StreamWriter, peer: str, target: str
+    ) -> Session | None:
         """A session in the version that both speak; None: there is none."""
         if hello[1] != common.HELLO:
             raise OpenFlowError("OFPBRC_BAD_TYPE", "the first message is no HELLO")
@@ -234,28 +250,29 @@ class Agent:
             mine = max(self.versions)
             writer.write(common.encode_error(mine, 0, "OFPHFC_INCOMPATIBLE", text.encode()))
             return None
-        return Session(self, version, peer)
+        return Session(self, version, peer, Queue(writer), passive=not target)
 
-    def _begin(self, session: Session, writer: asyncio.StreamWriter, target: str) -> None:
+    def _begin(self, session: Session, target: str) -> None:
         self.sessions.append(session)
-        self._writers[session] = writer
         if target:
             self._connected.add(target)
             self.bridge.controllers_changed(len(self._connected))
+        self.interests_changed()
 
     def _end(self, session: Session, target: str) -> None:
         self.sessions.remove(session)
-        del self._writers[session]
+        session.close()
         if target:
             self._connected.discard(target)
             self.bridge.controllers_changed(len(self._connected))
+        self.interests_changed()
 
     async def _reply(
-        self, session: Session, writer: asyncio.StreamWriter, batch: Iterable[bytes]
+        self, session: Session, writer: asyncio.StreamWriter, batch: list[bytes]
     ) -> None:
         waiting: list[bytes] = []
         size = 0
-        for reply in session.handle(list(batch)):
+        async for reply in session.handle(batch):
             waiting.append(reply)
             size += len(reply)
             if size > CHUNK:
@@ -271,13 +288,22 @@ class Agent:
     def event(self, event: BridgeEvent) -> None:
         """Tells the sessions that want to hear it."""
         for session in self.sessions:
-            writer = self._writers[session]
-            if writer.transport.get_write_buffer_size() > MAX_WAITING:
-                self.bridge.counters["openflow_event_dropped"] += 1
-                continue
-            told = session.wants(event)
-            if told is not None:
-                writer.write(told)
+            session.event(event)
+
+
+class Queue:
+    """What waits for a peer."""
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer
+
+    def write(self, data: bytes) -> None:
+        """Queues it."""
+        self._writer.write(data)
+
+    def waiting(self) -> int:
+        """Bytes that the peer has not taken yet."""
+        return self._writer.transport.get_write_buffer_size()
 
 
 def cut(data: bytes) -> tuple[list[bytes], bytes]:

@@ -4,133 +4,227 @@ A session takes whole messages in the order in which they came and yields replie
 a socket. Flow-mods that arrive together go to the bridge as one call; if one of them fails, those
 before it are in force, it is answered by its error, and the rest go on: as one after another. A
 barrier therefore needs no waiting: what came before it has been carried out when it is answered.
+Only the verification of a program takes time; the connection's later messages wait for it, others
+do not.
 
 Errors: whatever is wrong with a message is one OFPT_ERROR with its data, and the connection goes
-on.
+on. A peer that knows oko's extension is told in words first.
 
-Thread-safety: the asyncio loop's.
+A connection that a controller or tool opened to us hears no events until it says how much of a
+packet it wants (SET_CONFIG), as with Open vSwitch: tools would not know what to do with them.
+
+Statistics, bundles and programs are in modules of their own. Thread-safety: the asyncio loop's.
 """
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+from oko.agent.programs import Programs
+from oko.agent.staging import Bundles
+from oko.agent.statistics import answer_multipart
 from oko.errors import OkoError
 from oko.model.fields import PORT_ANY
-from oko.openflow import common, flow_stats, groups, messages, meters
+from oko.openflow import (
+    bundles,
+    common,
+    extension,
+    flow_stats,
+    groups,
+    messages,
+    meters,
+    nicira_messages,
+    packets,
+    port_messages,
+    roles,
+    tables,
+)
 from oko.openflow.common import (
     NICIRA,
     OF10,
     OF14,
-    OF15,
+    OKO,
     ONF,
     OpenFlowError,
     encode_error,
     fail,
     message,
-    multipart_replies,
-    take,
 )
-from oko.openflow.flows import NO_BUFFER, FlowModMessage, decode_flow_mod
+from oko.openflow.flows import NO_BUFFER, NXT_FLOW_MOD, FlowModMessage, decode_flow_mod
+from oko.openflow.roles import MASTER, NOCHANGE, SLAVE, AsyncConfig, Role
 from oko.switch import log
-from oko.switch.bridge import Bridge, BridgeError, Change
-from oko.switch.events import BridgeEvent, FlowRemoved, PacketIn, PortStatus
+from oko.switch.bridge import N_TABLES, Bridge, BridgeError, Change
+from oko.switch.events import BridgeEvent, FlowRemoved, PacketIn, PortStatus, SendMaps
 
 if TYPE_CHECKING:
     from oko.agent.agent import Agent
 
 logger = log.logger("agent")
 
-NOCHANGE, EQUAL, MASTER, SLAVE = range(4)
-NXT_ROLE_REQUEST, NXT_ROLE_REPLY, NXT_SET_FLOW_FORMAT, NXT_FLOW_MOD = 10, 11, 12, 13
-NXT_FLOW_MOD_TABLE_ID, NXT_SET_PACKET_IN_FORMAT = 15, 16
-NXT_SET_ASYNC_CONFIG, NXT_SET_CONTROLLER_ID = 19, 20
-NXST_FLOW, NXST_AGGREGATE = 0, 1
+MAX_WAITING = 4 << 20
+"""Bytes of events that may wait for a peer that does not read; a map sent may have so many."""
+ERROR_DATA = 64
+"""How much of a message that failed goes back (1.3.5, 7.5.4: at least 64 bytes)."""
 
-Reply = Iterable[bytes]
+Reply: TypeAlias = Iterable[bytes]
+Mod: TypeAlias = tuple[bytes, Change, FlowModMessage | None]
+"""A message that changes tables: itself, the change, and for flow-mods what was decoded."""
+
+
+class Channel(Protocol):
+    """Where events go."""
+
+    def write(self, data: bytes) -> None:
+        """Queues it."""
+
+    def waiting(self) -> int:
+        """Bytes that the peer has not taken yet."""
 
 
 class Session:
-    """A connection after its HELLO. version: what both speak."""
+    """A connection after its HELLO. version: what both speak; passive: the peer opened it."""
 
-    def __init__(self, agent: Agent, version: int, peer: str) -> None:
+    def __init__(
+        self,
+        agent: Agent,
+        version: int,
+        peer: str,
+        channel: Channel,
+        *,
+        passive: bool = True,
+    ) -> None:
         self.agent = agent
+        self._channel = channel
         self.bridge: Bridge = agent.bridge
         self.version = version
         self.peer = peer
-        self.role = EQUAL
+        self.role = roles.EQUAL
         self.aware = False
-        self.miss_send_len = 128
-        self._table_id_ext = False
-        self._nxm_packets = False
+        self.hides_told = False
+        self.config = messages.Config(miss_send_len=0 if passive else 128)
+        self.table_id_ext = False
+        self.packet_form = packets.STANDARD
+        self.programs = Programs(self)
+        self.bundles = Bundles(self)
         self._nxm_removed = False
         self._controller_id = 0
-        # (master or equal, slave) masks of packet-in, port-status, flow-removed reasons.
-        self._async = [[7, 0], [7, 7], [15, 0]]
-        self._types = common.TYPE_NAMES[version]
+        self._quiet = passive
+        self._async = AsyncConfig()
+        names = common.TYPE_NAMES[version]
+        self._types = names
+        self._counters = tuple(f"openflow_{name.lower()}" for name in names)
+        self._flow_mod = common.TYPES[version]["FLOW_MOD"]
+
+    def close(self) -> None:
+        """The connection is gone: what belongs to it goes too."""
+        self.programs.close()
+        self.bundles.close()
+
+    def push(self, data: bytes) -> bool:
+        """Sends what was not asked for, unless too much of it waits already: then it is dropped
+        and counted."""
+        if not self.has_room(len(data)):
+            self.bridge.counters["openflow_event_dropped"] += 1
+            return False
+        self._channel.write(data)
+        return True
+
+    def has_room(self, size: int) -> bool:
+        """May so many bytes of events be sent now?"""
+        return self._channel.waiting() + size <= MAX_WAITING
 
     # ---------------------------------------------------------------- messages
 
-    def handle(self, batch: list[bytes]) -> Iterator[bytes]:
+    async def handle(self, batch: list[bytes]) -> AsyncIterator[bytes]:
         """Replies to messages that came together, in order."""
-        mods: list[tuple[bytes, Change, FlowModMessage | None]] = []
+        mods: list[Mod] = []
+        counters, flow_mod, n_types = self.bridge.counters, self._flow_mod, len(self._types)
         for msg in batch:
-            self.bridge.counters[f"openflow_{self._name(msg).lower()}"] += 1
+            kind = msg[1]
+            counters[self._counters[kind] if kind < n_types else "openflow_unknown"] += 1
             try:
-                changed = self._change(msg)
-                if changed is not None:
-                    mods.append((msg, *changed))
+                if kind == flow_mod:
+                    mods.append(self._decode_flow_mod(msg))
                     continue
-            except (OkoError, ValueError) as exc:
-                yield from self._apply(mods)
-                yield self._error(msg, exc)
-                continue
-            yield from self._apply(mods)
-            try:
-                yield from self._answer(msg)
-            except (OkoError, ValueError) as exc:
-                yield self._error(msg, exc)
-            except Exception:
-                logger.exception("%s: %s failed", self.peer, self._name(msg))
-                yield encode_error(self.version, _xid(msg), "OFPBRC_BAD_TYPE", msg[:64])
-        yield from self._apply(mods)
+                mod = self.decode_mod(msg)
+                if mod is not None:
+                    mods.append(mod)
+                    continue
+                for reply in self.apply(mods):
+                    yield reply
+                answer = self._answer(msg)
+                if isinstance(answer, Awaitable):
+                    answer = await answer
+                for reply in answer:
+                    yield reply
+            except Exception as exc:  # whatever a peer sends, the others go on
+                for reply in self.apply(mods):
+                    yield reply
+                for reply in self.errors(msg, exc):
+                    yield reply
+        for reply in self.apply(mods):
+            yield reply
 
-    def _name(self, msg: bytes) -> str:
+    def name_of(self, msg: bytes) -> str:
+        """The message's type in words."""
         return self._types[msg[1]] if msg[1] < len(self._types) else f"TYPE_{msg[1]}"
 
-    def _error(self, msg: bytes, exc: Exception) -> bytes:
+    def errors(self, msg: bytes, exc: Exception) -> Iterator[bytes]:
+        """What answers a message that failed."""
+        if not isinstance(exc, OkoError):
+            logger.exception("%s: %s failed", self.peer, self.name_of(msg), exc_info=exc)
         name = getattr(exc, "name", "OFPBRC_BAD_TYPE")
-        logger.info("%s: %s: %s", self.peer, self._name(msg), exc)
+        xid = xid_of(msg)
+        logger.info("%s: %s: %s", self.peer, self.name_of(msg), exc)
         self.bridge.counters["openflow_error_sent"] += 1
-        return encode_error(self.version, _xid(msg), name, msg[:64])
+        if self.aware:
+            hint = getattr(exc, "hint", "")
+            text = f"{exc}\n{hint}" if hint else str(exc)
+            yield extension.encode(self.version, extension.ErrorText(text), xid)
+        yield encode_error(self.version, xid, name, msg[:ERROR_DATA])
 
-    def _change(self, msg: bytes) -> tuple[Change, FlowModMessage | None] | None:
-        """The change that a message asks for; None: it is none."""
-        name = self._name(msg)
+    # ---------------------------------------------------------------- changes
+
+    def decode_mod(self, msg: bytes) -> Mod | None:
+        """The change of tables that a message asks for; None: it is none."""
+        if msg[0] != self.version:
+            self._check_version(msg)
+        name = self.name_of(msg)
         if name == "FLOW_MOD" or (
-            name == "EXPERIMENTER" and _vendor(msg) == (NICIRA, NXT_FLOW_MOD)
+            name == "EXPERIMENTER" and msg[8:16] == _NXT_FLOW_MOD and self.version == OF10
         ):
-            self._need_write()
-            decoded = decode_flow_mod(self.version, msg, table_id_ext=self._table_id_ext)
-            if decoded.buffer_id != NO_BUFFER:
-                fail("OFPBRC_BUFFER_UNKNOWN", "there are no buffers")
-            self.aware = self.aware or decoded.names_program
-            return decoded.mod, decoded
+            return self._decode_flow_mod(msg)
         if name == "GROUP_MOD":
-            self._need_write()
-            return groups.decode_group_mod(self.version, msg), None
+            self.need_write()
+            return msg, groups.decode_group_mod(self.version, msg), None
         if name == "METER_MOD":
-            self._need_write()
-            return meters.decode_meter_mod(self.version, msg), None
+            self.need_write()
+            return msg, meters.decode_meter_mod(self.version, msg), None
         return None
 
-    def _need_write(self) -> None:
+    def _check_version(self, msg: bytes) -> None:
+        if msg[1] not in (common.HELLO, common.ERROR):
+            fail("OFPBRC_BAD_VERSION", f"version {msg[0]:#x} on a connection of {self.version:#x}")
+
+    def _decode_flow_mod(self, msg: bytes) -> Mod:
+        if msg[0] != self.version:
+            self._check_version(msg)
+        if self.role == SLAVE:
+            self.need_write()
+        decoded = decode_flow_mod(self.version, msg, table_id_ext=self.table_id_ext)
+        if decoded.buffer_id != NO_BUFFER:
+            fail("OFPBRC_BUFFER_UNKNOWN", "there are no buffers")
+        if decoded.names_program:
+            self.aware = True
+        return msg, decoded.mod, decoded
+
+    def need_write(self) -> None:
+        """OpenFlowError for slaves."""
         if self.role == SLAVE:
             fail("OFPBRC_IS_SLAVE", "a slave only reads")
 
-    def _apply(self, mods: list[tuple[bytes, Change, FlowModMessage | None]]) -> Iterator[bytes]:
+    def apply(self, mods: list[Mod]) -> Iterator[bytes]:
         """Carries out what was collected, one after another in effect; errors as replies."""
         while mods:
             compiled = [m.record if m is not None else None for _, _, m in mods]
@@ -143,279 +237,238 @@ class Session:
                     self.bridge.apply(
                         [change for _, change, _ in mods[:failed]], compiled=compiled[:failed]
                     )
-                yield self._error(mods[failed][0], exc)
+                msg = mods[failed][0]
                 del mods[: failed + 1]
+                yield from self.errors(msg, exc)
 
-    def _answer(self, msg: bytes) -> Reply:
-        handler = _HANDLERS.get(self._name(msg))
+    # ---------------------------------------------------------------- the rest
+
+    def _answer(self, msg: bytes) -> Reply | Awaitable[Reply]:
+        name = self.name_of(msg)
+        handler = _HANDLERS.get(name)
         if handler is None:
-            fail("OFPBRC_BAD_TYPE", f"{self._name(msg)} is not supported")
+            fail("OFPBRC_BAD_TYPE", f"{name} is not supported")
         return handler(self, msg)
-
-    # ---------------------------------------------------------------- simple ones
-
-    def _echo(self, msg: bytes) -> Reply:
-        return [message(self.version, common.ECHO_REPLY, _xid(msg), msg[8:])]
-
-    def _nothing(self, msg: bytes) -> Reply:
-        return []
-
-    def _features(self, msg: bytes) -> Reply:
-        bridge = self.bridge
-        return [messages.encode_features(self.version, _xid(msg), bridge.dpid, bridge.ports())]
-
-    def _get_config(self, msg: bytes) -> Reply:
-        body = struct.pack("!HH", 0, self.miss_send_len)
-        return [message(self.version, common.GET_CONFIG_REPLY, _xid(msg), body)]
-
-    def _set_config(self, msg: bytes) -> Reply:
-        _, self.miss_send_len = take(struct.Struct("!HH"), msg[8:], "a configuration")
-        return []
-
-    def _barrier(self, msg: bytes) -> Reply:
-        return [message(self.version, self._number("BARRIER_REPLY"), _xid(msg))]
 
     def _number(self, name: str) -> int:
         return common.TYPES[self.version][name]
 
-    def _packet_out(self, msg: bytes) -> Reply:
-        self._need_write()
-        buffer, in_port, actions, data = messages.decode_packet_out(self.version, msg[8:])
-        if buffer != NO_BUFFER:
-            fail("OFPBRC_BUFFER_UNKNOWN", "there are no buffers")
-        if len(data) > 65535:
-            fail("OFPBRC_BAD_PACKET", "the packet is longer than 65,535 bytes")
-        self.bridge.packet_out(data, in_port, actions)
+    def _echo(self, msg: bytes) -> Reply:
+        return [message(self.version, common.ECHO_REPLY, xid_of(msg), msg[8:])]
+
+    def _nothing(self, msg: bytes) -> Reply:
         return []
+
+    def _peer_error(self, msg: bytes) -> Reply:
+        error = common.decode_error(self.version, msg)
+        logger.info("%s: says %s", self.peer, error.name)
+        return []
+
+    def _features(self, msg: bytes) -> Reply:
+        bridge = self.bridge
+        return [messages.encode_features(self.version, xid_of(msg), bridge.dpid, bridge.ports())]
+
+    def _get_config(self, msg: bytes) -> Reply:
+        return [messages.encode_config(self.version, xid_of(msg), self.config)]
+
+    def _set_config(self, msg: bytes) -> Reply:
+        # Fragments are always handled as "normal": Open vSwitch too ignores what it cannot do.
+        wanted = messages.decode_config(msg)
+        self.config = messages.Config(0, wanted.miss_send_len)
+        if wanted.miss_send_len:
+            self._quiet = False
+        self.agent.interests_changed()
+        return []
+
+    def _barrier(self, msg: bytes) -> Reply:
+        return [message(self.version, self._number("BARRIER_REPLY"), xid_of(msg))]
+
+    def _packet_out(self, msg: bytes) -> Reply:
+        self.send_packet(self.decode_packet_out(msg))
+        return []
+
+    def decode_packet_out(self, msg: bytes) -> packets.PacketOut:
+        """PACKET_OUT, checked as far as it can be before it is carried out."""
+        self.need_write()
+        out = packets.decode_packet_out(self.version, msg)
+        if out.buffer_id != NO_BUFFER:
+            fail("OFPBRC_BUFFER_UNKNOWN", "there are no buffers")
+        if len(out.data) > 65535:
+            fail("OFPBRC_BAD_PACKET", "the packet is longer than 65,535 bytes")
+        return out
+
+    def send_packet(self, out: packets.PacketOut) -> None:
+        """Carries it out."""
+        self.bridge.packet_out(out.data, out.in_port, out.actions)
 
     def _port_mod(self, msg: bytes) -> Reply:
-        self._need_write()
-        self.bridge.modify_port(*messages.decode_port_mod(self.version, msg[8:]))
+        self.change_port(self.decode_port_mod(msg))
         return []
 
+    def decode_port_mod(self, msg: bytes) -> port_messages.PortMod:
+        """PORT_MOD."""
+        self.need_write()
+        return port_messages.decode_port_mod(self.version, msg)
+
+    def change_port(self, mod: port_messages.PortMod) -> None:
+        """Carries it out."""
+        self.bridge.modify_port(mod.number, mod.hw_addr, mod.config, mod.mask)
+
     def _table_mod(self, msg: bytes) -> Reply:
-        self._need_write()
+        self.need_write()
+        mod = tables.decode_table_mod(self.version, msg)
+        if mod.table >= N_TABLES and mod.table != tables.TABLE_ALL:
+            fail("OFPTMFC_BAD_TABLE", f"there is no table {mod.table}")
+        if self.version >= OF14 and mod.config:
+            fail("OFPTMFC_BAD_CONFIG", "tables neither evict flows nor tell of vacancy")
         return []
 
     def _queue_config(self, msg: bytes) -> Reply:
-        if self.version == OF10:
-            (port,) = take(struct.Struct("!H2x"), msg[8:], "a request for queues")
-            body = struct.pack("!H6x", port)
-        else:
-            (port,) = take(struct.Struct("!I4x"), msg[8:], "a request for queues")
-            body = struct.pack("!I4x", port)
-        return [message(self.version, self._number("QUEUE_GET_CONFIG_REPLY"), _xid(msg), body)]
+        port = port_messages.decode_queue_config_request(self.version, msg)
+        if port != PORT_ANY and all(p.number != port for p in self.bridge.ports()):
+            fail("OFPQOFC_BAD_PORT", f"there is no port {port}")
+        return [port_messages.encode_queue_config_reply(self.version, xid_of(msg), port)]
 
-    # ---------------------------------------------------------------- roles and async
-
-    def _set_role(self, role: int, generation: int | None) -> None:
-        if role > SLAVE:
-            fail("OFPRRFC_BAD_ROLE", f"there is no role {role}")
-        if role in (MASTER, SLAVE) and generation is not None:
-            self.agent.check_generation(generation)
-        if role == MASTER:
-            for other in self.agent.sessions:
-                if other.role == MASTER and other is not self:
-                    other.role = SLAVE
-        if role != NOCHANGE:
-            self.role = role
+    # ---------------------------------------------------------------- roles and events
 
     def _role(self, msg: bytes) -> Reply:
-        role, generation = take(struct.Struct("!I4xQ"), msg[8:], "a role request")
-        self._set_role(role, generation)
-        body = struct.pack("!I4xQ", self.role, self.agent.generation or 0)
-        return [message(self.version, self._number("ROLE_REPLY"), _xid(msg), body)]
+        wanted = roles.decode_role(self.version, msg)
+        if wanted.role in (MASTER, SLAVE) and wanted.generation is not None:
+            self.agent.check_generation(wanted.generation)
+        if wanted.role == MASTER:
+            self.agent.demote_others(self)
+        if wanted.role != NOCHANGE:
+            self.role = wanted.role
+        self.agent.interests_changed()
+        return [
+            roles.encode_role(self.version, xid_of(msg), Role(self.role, self.agent.generation))
+        ]
+
+    def demote(self) -> bytes | None:
+        """Another controller became master. Returns what tells this one, if it is to hear."""
+        self.role = SLAVE
+        if self.version < OF14 or not self._async.hears(roles.ROLE_STATUS, 0, True):
+            return None
+        generation = self.agent.generation
+        return roles.encode_role_status(
+            self.version, SLAVE, roles.ROLE_MASTER_REQUEST,
+            (1 << 64) - 1 if generation is None else generation,
+        )  # fmt: skip
 
     def _get_async(self, msg: bytes) -> Reply:
-        if self.version >= OF14:
-            fail("OFPBRC_BAD_TYPE", "async configuration of 1.4 is not supported")
-        body = struct.pack("!6I", *(mask for pair in self._async for mask in pair))
-        return [message(self.version, self._number("GET_ASYNC_REPLY"), _xid(msg), body)]
+        return [roles.encode_async(self.version, xid_of(msg), self._async, kind="GET_ASYNC_REPLY")]
 
     def _set_async(self, msg: bytes) -> Reply:
-        if self.version >= OF14:
-            fail("OFPBRC_BAD_TYPE", "async configuration of 1.4 is not supported")
-        masks = take(struct.Struct("!6I"), msg[8:], "an async configuration")
-        self._async = [list(masks[i : i + 2]) for i in (0, 2, 4)]
+        self._async = roles.decode_async(self.version, msg, self._async)
         return []
 
-    def wants(self, event: BridgeEvent) -> bytes | None:
+    @property
+    def wants_misses(self) -> bool:
+        """OpenFlow 1.0 sends packets that no flow matches to its controllers; 1.3 drops them."""
+        return self.version == OF10 and not self._quiet and self.role != SLAVE
+
+    def event(self, event: BridgeEvent) -> None:
+        """Tells the peer, if it is to hear it."""
+        if isinstance(event, SendMaps):
+            self.programs.event(event)
+            return
+        told = self._tell(event)
+        if told is not None:
+            self.push(told)
+
+    def _tell(self, event: BridgeEvent) -> bytes | None:
         """The message that tells of an event, or None: this peer is not to hear it."""
         slave = self.role == SLAVE
+        if self._quiet:
+            return None
         if isinstance(event, PacketIn):
-            if event.controller != self._controller_id or not self._hears(0, event.reason, slave):
+            if event.controller != self._controller_id:
                 return None
-            return messages.encode_packet_in(self.version, event, nxm=self._nxm_packets)
+            if not self._async.hears(roles.PACKET_IN, event.reason, slave):
+                return None
+            return packets.encode_packet_in(self.version, event, form=self.packet_form)
         if isinstance(event, PortStatus):
-            if not self._hears(1, event.reason, slave):
+            if not self._async.hears(roles.PORT_STATUS, event.reason, slave):
                 return None
-            if self.version == OF10 and not messages.fits_10(event.port.number):
+            if self.version == OF10 and not port_messages.fits_10(event.port.number):
                 return None
-            return messages.encode_port_status(self.version, event.reason, event.port)
+            return port_messages.encode_port_status(self.version, event.reason, event.port)
         if isinstance(event, FlowRemoved):
-            if not self._hears(2, event.reason, slave):
+            if not self._async.hears(roles.FLOW_REMOVED, event.reason, slave):
                 return None
             return flow_stats.encode_flow_removed(
                 self.version, event, nxm=self._nxm_removed, aware=self.aware
             )
         return None
 
-    def _hears(self, kind: int, reason: int, slave: bool) -> bool:
-        return bool(self._async[kind][slave] >> reason & 1)
+    def told_less(self, n_hidden: int) -> None:
+        """Replies hid what this peer could not read of so many flows; that is said once."""
+        if not n_hidden:
+            return
+        self.bridge.counters["openflow_filter_hidden"] += n_hidden
+        if not self.hides_told:
+            self.hides_told = True
+            logger.info("%s: does not know filter_prog: flows are shown without it", self.peer)
 
     # ---------------------------------------------------------------- experimenters
 
-    def _experimenter(self, msg: bytes) -> Reply:
-        vendor, kind = _vendor(msg)
+    def _experimenter(self, msg: bytes) -> Reply | Awaitable[Reply]:
+        if len(msg) < 16:
+            fail("OFPBRC_BAD_LEN", "an experimenter message has at least 16 bytes")
+        vendor, kind = int.from_bytes(msg[8:12], "big"), int.from_bytes(msg[12:16], "big")
+        if vendor == OKO:
+            return self.programs.answer(msg)
+        if vendor == ONF:
+            if self.version < OF14 and self.version != OF10:
+                if kind == bundles.ONF_CONTROL:
+                    return self.bundles.control(msg)
+                if kind == bundles.ONF_ADD:
+                    return self.bundles.add(msg)
+            fail("OFPBRC_BAD_SUBTYPE", f"message {kind} of ONF is not supported")
         if vendor != NICIRA:
-            name = "OFPBRC_BAD_EXPERIMENTER"
-            fail(name, "bundles of 1.3 are not there yet" if vendor == ONF else f"{vendor:#x}")
-        body = msg[16:]
-        if kind == NXT_SET_FLOW_FORMAT:
-            (form,) = take(struct.Struct("!I"), body, "a flow format")
-            if form not in (0, 2):
-                fail("OFPBRC_EPERM", f"there is no flow format {form}")
-            self._nxm_removed = form == 2
-        elif kind == NXT_FLOW_MOD_TABLE_ID:
-            self._table_id_ext = bool(take(struct.Struct("!B"), body, "a switch")[0])
-        elif kind == NXT_SET_PACKET_IN_FORMAT:
-            (form,) = take(struct.Struct("!I"), body, "a packet-in format")
-            if form not in (0, 1):
-                fail("OFPBRC_EPERM", f"there is no packet-in format {form}")
-            self._nxm_packets = form == 1
-        elif kind == NXT_SET_CONTROLLER_ID:
-            (self._controller_id,) = take(struct.Struct("!6xH"), body, "a controller's id")
-        elif kind == NXT_SET_ASYNC_CONFIG:
-            masks = take(struct.Struct("!6I"), body, "an async configuration")
-            self._async = [list(masks[i : i + 2]) for i in (0, 2, 4)]
-        elif kind == NXT_ROLE_REQUEST:
-            (role,) = take(struct.Struct("!I"), body, "a role request")
-            if role > 2:
-                fail("OFPRRFC_BAD_ROLE", f"there is no role {role}")
-            self._set_role(role + 1, None)
-            body = struct.pack("!I", self.role - 1)
-            return [
-                common.experimenter_message(self.version, _xid(msg), NICIRA, NXT_ROLE_REPLY, body)
-            ]
-        else:
+            fail("OFPBRC_BAD_VENDOR", f"nothing of experimenter {vendor:#x} is supported")
+        handler = _NICIRA.get(kind)
+        if handler is None:
             fail("OFPBRC_BAD_SUBTYPE", f"Nicira message {kind} is not supported")
+        return handler(self, msg)
+
+    def _flow_format(self, msg: bytes) -> Reply:
+        form = nicira_messages.decode_flow_format(msg)
+        self._nxm_removed = form == nicira_messages.FLOW_FORMAT_NXM
         return []
 
-    # ---------------------------------------------------------------- statistics
+    def _flow_mod_table_id(self, msg: bytes) -> Reply:
+        self.table_id_ext = nicira_messages.decode_flow_mod_table_id(msg)
+        return []
+
+    def _packet_in_format(self, msg: bytes) -> Reply:
+        self.packet_form = nicira_messages.decode_packet_in_format(msg)
+        return []
+
+    def _set_controller_id(self, msg: bytes) -> Reply:
+        self._controller_id = nicira_messages.decode_controller_id(msg)
+        return []
+
+    def _bundle_control(self, msg: bytes) -> Reply:
+        return self.bundles.control(msg)
+
+    def _bundle_add(self, msg: bytes) -> Reply:
+        return self.bundles.add(msg)
 
     def _multipart(self, msg: bytes) -> Reply:
-        part = common.decode_multipart(self.version, msg[8:])
-        if part.more:
-            fail("OFPBRC_MULTIPART_BUFFER_OVERFLOW", "requests in several parts are not supported")
-        handler = _MULTIPARTS.get(part.type)
-        since_13 = part.type in range(6, 13)
-        if handler is None or (since_13 and self.version == OF10 and part.type != 13):
-            fail("OFPBRC_BAD_STAT", f"there are no statistics {part.type}")
-        return handler(self, msg, part.body)
-
-    def _desc(self, msg: bytes, body: bytes) -> Reply:
-        from oko.switch.config import version
-
-        yield messages.encode_desc(self.version, _xid(msg), version(), self.bridge.name)
-
-    def _flows(self, msg: bytes, body: bytes) -> Reply:
-        request = flow_stats.decode_flow_request(self.version, msg)
-        self.aware = self.aware or request.filter_prog is not None
-        if request.aggregate:
-            sums = self.bridge.aggregate(
-                request.table, request.match, request.filter_prog, request.cookie,
-                request.cookie_mask, request.out_port, request.out_group,
-            )  # fmt: skip
-            yield flow_stats.encode_aggregate(self.version, _xid(msg), *sums, nxm=request.nxm)
-            return
-        found = self.bridge.flow_stats(
-            request.table, request.match, request.filter_prog, request.cookie,
-            request.cookie_mask, request.out_port, request.out_group,
-        )  # fmt: skip
-        encoder = flow_stats.StatsEncoder(self.version, nxm=request.nxm, aware=self.aware)
-        yield from encoder.replies(_xid(msg), found)
-
-    def _tables(self, msg: bytes, body: bytes) -> Reply:
-        rows = ((n, t.n_flows, t.lookups, t.matches) for n, t in self.bridge.table_stats())
-        return messages.table_stats_replies(self.version, _xid(msg), rows)
-
-    def _ports(self, msg: bytes, body: bytes) -> Reply:
-        number = messages.decode_port_request(self.version, body)
-        try:
-            found = self.bridge.port_stats(number)
-        except BridgeError as exc:
-            raise OpenFlowError("OFPBRC_BAD_PORT", str(exc)) from None
-        return messages.port_stats_replies(self.version, _xid(msg), found)
-
-    def _queues(self, msg: bytes, body: bytes) -> Reply:
-        return multipart_replies(self.version, _xid(msg), common.MP_QUEUE, [])
-
-    def _port_desc(self, msg: bytes, body: bytes) -> Reply:
-        return messages.port_desc_replies(self.version, _xid(msg), self.bridge.ports())
-
-    def _table_features(self, msg: bytes, body: bytes) -> Reply:
-        if body:
-            fail("OFPTFFC_EPERM", "table features cannot be changed")
-        if self.version >= OF15:
-            fail("OFPBRC_BAD_STAT", "table features of 1.5 are not supported")
-        return messages.table_features_replies(self.version, _xid(msg))
-
-    def _groups(self, msg: bytes, body: bytes) -> Reply:
-        kind, number = groups.decode_group_request(self.version, msg)
-        xid = _xid(msg)
-        if kind == common.MP_GROUP_FEATURES:
-            most = 0xFFFFFF00
-            actions = sum(1 << bit for bit in messages._ACTION_IDS)
-            features = groups.GroupFeatures(0xF, 0x7, (most,) * 4, (actions,) * 4)
-            return [groups.encode_group_features(self.version, xid, features)]
-        everything = number in (0xFFFFFFFC, PORT_ANY)
-        if kind == common.MP_GROUP_DESC:
-            found = [g for g in self.bridge.groups() if everything or g.id == number]
-            return groups.group_desc_replies(self.version, xid, found, aware=self.aware)
-        counters = (
-            groups.GroupCounters(
-                g.group.id, g.n_flows, g.n_packets, g.n_bytes, g.duration, g.buckets
-            )
-            for g in self.bridge.group_stats(None if everything else number)
-        )
-        return groups.group_stats_replies(self.version, xid, counters)
-
-    def _meters(self, msg: bytes, body: bytes) -> Reply:
-        xid = _xid(msg)
-        kind = common.decode_multipart(self.version, msg[8:]).type
-        if kind == common.MP_METER_FEATURES:
-            features = meters.MeterFeatures(0xFFFF0000, 0x6, 0xF, 255, 0)
-            return [meters.encode_meter_features(self.version, xid, features)]
-        kind, number = meters.decode_meter_request(self.version, msg)
-        everything = number == 0xFFFFFFFF
-        if kind == common.MP_METER_CONFIG:
-            found = [m for m in self.bridge.meters() if everything or m.id == number]
-            return meters.meter_config_replies(self.version, xid, found)
-        counters = (
-            meters.MeterCounters(m.meter.id, m.n_flows, m.n_packets, m.n_bytes, m.duration, m.bands)
-            for m in self.bridge.meter_stats(None if everything else number)
-        )
-        return meters.meter_stats_replies(self.version, xid, counters)
-
-    def _experimenter_stats(self, msg: bytes, body: bytes) -> Reply:
-        vendor, kind = take(struct.Struct("!II"), body, "an experimenter's request")
-        if vendor == NICIRA and kind in (NXST_FLOW, NXST_AGGREGATE):
-            return self._flows(msg, body)
-        fail("OFPBRC_BAD_EXPERIMENTER", f"no statistics {kind} of {vendor:#x}")
+        return answer_multipart(self, msg)
 
 
-def _xid(msg: bytes) -> int:
+def xid_of(msg: bytes) -> int:
+    """The transaction that a message belongs to."""
     return int.from_bytes(msg[4:8], "big")
 
 
-def _vendor(msg: bytes) -> tuple[int, int]:
-    vendor, kind = take(struct.Struct("!II"), msg[8:], "an experimenter message")
-    return vendor, kind
-
-
-_HANDLERS: dict[str, Callable[[Session, bytes], Reply]] = {
+_NXT_FLOW_MOD = NICIRA.to_bytes(4, "big") + NXT_FLOW_MOD.to_bytes(4, "big")
+_Handler: TypeAlias = Callable[[Session, bytes], Reply | Awaitable[Reply]]
+_HANDLERS: dict[str, _Handler] = {
     "HELLO": Session._nothing,
-    "ERROR": Session._nothing,
+    "ERROR": Session._peer_error,
     "ECHO_REQUEST": Session._echo,
     "ECHO_REPLY": Session._nothing,
     "EXPERIMENTER": Session._experimenter,
@@ -431,21 +484,17 @@ _HANDLERS: dict[str, Callable[[Session, bytes], Reply]] = {
     "ROLE_REQUEST": Session._role,
     "GET_ASYNC_REQUEST": Session._get_async,
     "SET_ASYNC": Session._set_async,
+    "BUNDLE_CONTROL": Session._bundle_control,
+    "BUNDLE_ADD_MESSAGE": Session._bundle_add,
 }
-_MULTIPARTS: dict[int, Callable[[Session, bytes, bytes], Reply]] = {
-    common.MP_DESC: Session._desc,
-    common.MP_FLOW: Session._flows,
-    common.MP_AGGREGATE: Session._flows,
-    common.MP_TABLE: Session._tables,
-    common.MP_PORT: Session._ports,
-    common.MP_QUEUE: Session._queues,
-    common.MP_GROUP: Session._groups,
-    common.MP_GROUP_DESC: Session._groups,
-    common.MP_GROUP_FEATURES: Session._groups,
-    common.MP_METER: Session._meters,
-    common.MP_METER_CONFIG: Session._meters,
-    common.MP_METER_FEATURES: Session._meters,
-    common.MP_TABLE_FEATURES: Session._table_features,
-    common.MP_PORT_DESC: Session._port_desc,
-    common.MP_EXPERIMENTER: Session._experimenter_stats,
+_NICIRA: dict[int, _Handler] = {
+    nicira_messages.NXT_SET_FLOW_FORMAT: Session._flow_format,
+    nicira_messages.NXT_FLOW_MOD_TABLE_ID: Session._flow_mod_table_id,
+    nicira_messages.NXT_SET_PACKET_IN_FORMAT: Session._packet_in_format,
+    nicira_messages.NXT_SET_CONTROLLER_ID: Session._set_controller_id,
+    roles.NXT_ROLE_REQUEST: Session._role,
+    roles.NXT_SET_ASYNC_CONFIG: Session._set_async,
+    roles.NXT_SET_ASYNC_CONFIG2: Session._set_async,
 }
+
+__all__ = ["BridgeError", "OpenFlowError", "Session", "xid_of"]

@@ -31,7 +31,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from oko.openflow.common import (
@@ -406,6 +406,15 @@ def update_chunks(
     room = MAX_MESSAGE - _HEADS - _MAP.size - _UPDATE.size
     for part, more in _parts(entries, room // max(1, key_size + value_size)):
         yield UpdateMap(name, key_size, value_size, part, flags | (MORE if more else 0))
+
+
+def contents_chunks(
+    first: MapContents, entries: Iterable[tuple[bytes, bytes]]
+) -> Iterator[MapContents]:
+    """Entries as messages like the first one, all but the last with MORE; at least one."""
+    room = MAX_MESSAGE - _HEADS - _MAP.size - _SEND.size
+    for part, more in _parts(entries, room // max(1, first.key_size + first.value_size)):
+        yield replace(first, entries=part, flags=MORE if more else 0)
 
 
 def _parts(entries: Iterable[tuple[bytes, bytes]], n: int) -> Iterator[tuple[Entries, bool]]:

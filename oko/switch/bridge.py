@@ -52,6 +52,7 @@ from oko.model.flow import (
     Meter,
     MeterMod,
 )
+from oko.switch import map_changes
 from oko.switch import ports as port
 from oko.switch.config import PortConfig
 from oko.switch.events import (
@@ -532,6 +533,9 @@ class Bridge:
         steps = self.datapath.trace_frame(Frame(frame, in_port), worker=self.datapath.workers - 1)
         return Trace(self, in_port, tuple(steps))
 
+    def send_misses(self, on: bool) -> None:
+        """Packets that no flow matches are told to the listeners (OpenFlow 1.0) or only dropped."""
+
     def controllers_changed(self, n_connected: int) -> None:
         """Tells how many controllers are connected. In fail mode "standalone" the bridge switches
         normally while there is none (OpenFlow 1.3.5, 6.3.2): an empty table gets a NORMAL flow,
@@ -804,6 +808,52 @@ class Bridge:
         finally:
             if self.state is not None and (done or operation == "clear"):
                 self.state.map_changed(number, found.number, operation, done)
+
+    def update_map(
+        self,
+        number: int,
+        name: str | int,
+        entries: Sequence[tuple[bytes, bytes]],
+        sizes: tuple[int, int],
+        *,
+        may_exist: bool = True,
+        must_exist: bool = False,
+        replace: bool = False,
+    ) -> tuple[int, int]:
+        """Sets entries, all or (BridgeError) none; replace: these are all that there shall be.
+        sizes: of a key and a value, as the caller has them. Returns the map's number and how many
+        entries were set."""
+        found = self.map(number, name)
+        try:
+            map_changes.check_sizes(found, entries, *sizes)
+            gone = map_changes.update(
+                found, entries, may_exist=may_exist, must_exist=must_exist, replace=replace
+            )
+        except OkoError as exc:
+            raise BridgeError(str(exc), "OFPBRC_EPERM") from None
+        if self.state is not None:
+            sketch = found.spec.type in map_changes.SKETCHES
+            if replace and sketch:
+                self.state.map_changed(number, found.number, "clear", [])
+            if gone:
+                self.state.map_changed(number, found.number, "delete", [(k, b"") for k in gone])
+            self.state.map_changed(number, found.number, "add" if sketch else "set", entries)
+        return found.number, len(entries)
+
+    def delete_keys(
+        self, number: int, name: str | int, keys: Sequence[bytes], key_size: int
+    ) -> tuple[int, int]:
+        """Removes entries, all or (BridgeError) none. Returns the map's number and how many."""
+        found = self.map(number, name)
+        entries = [(key, b"") for key in keys]
+        try:
+            map_changes.check_sizes(found, entries, key_size, None)
+            map_changes.delete(found, keys)
+        except OkoError as exc:
+            raise BridgeError(str(exc), "OFPBRC_EPERM") from None
+        if self.state is not None:
+            self.state.map_changed(number, found.number, "delete", entries)
+        return found.number, len(keys)
 
     # ---------------------------------------------------------------- events
 

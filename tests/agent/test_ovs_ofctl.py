@@ -42,7 +42,7 @@ def test_show(ofctl):
     text = ofctl("show", "br0")
     assert "n_tables:254" in text
     assert " 1(port1): addr:02:" in text and " LOCAL(br0): addr:02:" in text
-    assert "frags=normal miss_send_len=128" in text
+    assert "frags=normal miss_send_len=0" in text
 
 
 def test_flows_come_back_as_they_were_added(ofctl):
@@ -112,3 +112,32 @@ def test_groups_and_meters(run_dir, version):
     assert "max_bands:255" in ofctl("meter-features", "br0")
     ofctl("del-meters", "br0")
     assert "meter=1" not in ofctl("dump-meters", "br0")
+
+
+@pytest.mark.parametrize("version", ["OpenFlow13", "OpenFlow14"])
+def test_a_bundle_is_in_force_whole_or_not_at_all(run_dir, version, tmp_path):
+    ofctl = Ofctl(run_dir, version)
+    ofctl("--bundle", "add-flow", "br0", "in_port=1,actions=output:2")
+    assert ofctl.flows() == ["table=0, in_port=1 actions=output:2"]
+    file = tmp_path / "flows"
+    file.write_text("in_port=2,actions=output:1\nin_port=3,actions=group:77\n")
+    done = ofctl.run("--bundle", "add-flows", "br0", str(file))
+    assert done.returncode == 1
+    assert "OFPBAC_BAD_OUT_GROUP" in done.stderr and "OFPBFC_MSG_FAILED" in done.stderr
+    assert ofctl.flows() == ["table=0, in_port=1 actions=output:2"]
+    file.write_text("delete\nin_port=2,actions=output:1\nmodify in_port=2,actions=drop\n")
+    ofctl("--bundle", "add-flows", "br0", str(file))
+    assert ofctl.flows() == ["table=0, in_port=2 actions=drop"]
+    file.write_text("in_port=7,actions=output:1\n")
+    ofctl("--bundle", "replace-flows", "br0", str(file))
+    assert ofctl.flows() == ["table=0, in_port=7 actions=output:1"]
+    ofctl("del-flows", "br0")
+
+
+def test_table_descriptions_of_1_4(run_dir):
+    ofctl = Ofctl(run_dir, "OpenFlow14")
+    assert ofctl("dump-table-desc", "br0").count("eviction=off") == 254
+    ofctl("mod-table", "br0", "0", "noevict")
+    done = ofctl.run("mod-table", "br0", "0", "evict")
+    assert "OFPTMFC_BAD_CONFIG" in done.stderr
+    assert "0 queues" not in ofctl("queue-get-config", "br0")

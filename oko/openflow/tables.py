@@ -1,0 +1,297 @@
+"""Flow tables on the wire: counters, features, descriptions, table-mod, in both directions.
+
+Table features (1.3.5, 7.3.5.5; 1.5 has a command and flags where 1.3 pads) say of each table what
+it can match and do, in eight properties for all flows and eight for the table-miss flow that may
+differ; a property of the second kind that is left out says the same as the first. oko's tables can
+all do everything, but the last has nowhere to go to.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+from oko.model.fields import FIELDS
+from oko.openflow.common import (
+    MP_TABLE,
+    MP_TABLE_DESC,
+    MP_TABLE_FEATURES,
+    OF10,
+    OF14,
+    TYPES,
+    OpenFlowError,
+    decode_multipart,
+    encode_multipart,
+    fail,
+    message,
+    multipart_replies,
+    padded,
+    take,
+)
+from oko.openflow.messages import N_TABLES
+from oko.openflow.oxm import encode_header, header_at
+from oko.openflow.port_messages import properties
+
+MAX_ENTRIES = 1_000_000
+TABLE_ALL = 255
+
+# ---------------------------------------------------------------- counters
+
+
+@dataclass(frozen=True, slots=True)
+class TableCounters:
+    """Counters of a table. name and max_entries: 1.0 tells them too."""
+
+    table: int
+    n_flows: int
+    lookups: int
+    matches: int
+    name: str = ""
+    max_entries: int = 0
+
+
+_STATS_10 = struct.Struct("!B3x32sIIIQQ")
+_STATS_13 = struct.Struct("!B3xIQQ")
+_WILDCARDS_10 = 0x3FFFFF  # every field may be left out
+
+
+def table_name(table: int) -> bytes:
+    """As Open vSwitch calls it."""
+    return b"classifier" if table == 0 else f"table{table}".encode()
+
+
+def table_stats_replies(
+    version: int, xid: int, tables: Iterable[tuple[int, int, int, int]]
+) -> Iterator[bytes]:
+    """The replies to a TABLE request. tables: (number, flows, lookups, matches)."""
+    if version == OF10:
+        entries = (
+            _STATS_10.pack(n, table_name(n), _WILDCARDS_10, MAX_ENTRIES, flows, looked, hit)
+            for n, flows, looked, hit in tables
+        )
+    else:
+        entries = (_STATS_13.pack(*row) for row in tables)
+    return multipart_replies(version, xid, MP_TABLE, entries)
+
+
+def decode_table_stats(version: int, msg: bytes) -> list[TableCounters]:
+    """The entries of one TABLE reply."""
+    body = decode_multipart(version, msg[8:]).body
+    form = _STATS_10 if version == OF10 else _STATS_13
+    if len(body) % form.size:
+        fail("OFPBRC_BAD_LEN", f"counters of tables have {form.size} bytes each")
+    if version != OF10:
+        return [TableCounters(*row) for row in form.iter_unpack(body)]
+    return [
+        TableCounters(table, flows, looked, hit, _text(name), most)
+        for table, name, _, most, flows, looked, hit in form.iter_unpack(body)
+    ]
+
+
+def _text(name: bytes) -> str:
+    return name.split(b"\0", 1)[0].decode("utf-8", "replace")
+
+
+# ---------------------------------------------------------------- features
+
+INSTRUCTIONS, NEXT_TABLES, WRITE_ACTIONS, APPLY_ACTIONS = 0, 2, 4, 6
+MATCH, WILDCARDS, WRITE_SETFIELD, APPLY_SETFIELD = 8, 10, 12, 14
+REQUIRED = (
+    INSTRUCTIONS, NEXT_TABLES, WRITE_ACTIONS, APPLY_ACTIONS, MATCH, WILDCARDS, WRITE_SETFIELD,
+    APPLY_SETFIELD,
+)  # fmt: skip
+"""OFPTFPT_*: the eight properties that a reply must have; each + 1 is the table-miss flow's."""
+
+ACTION_IDS = (0, 11, 12, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27)
+"""OFPAT_* of the actions that buckets, action sets and lists can have."""
+
+_FEATURES = struct.Struct("!HBBI32sQQII")
+_EVERYTHING = (1 << 64) - 1
+_INSTRUCTION_IDS = (1, 2, 3, 4, 5, 6)  # goto_table, write_metadata, write, apply, clear, meter
+_GOTO_TABLE = 1
+
+
+@dataclass(frozen=True, slots=True)
+class TableFeatures:
+    """What a table can do. properties: (OFPTFPT_*, body) as they came; see ids() and fields()."""
+
+    table: int
+    name: str
+    metadata_match: int
+    metadata_write: int
+    config: int
+    max_entries: int
+    properties: tuple[tuple[int, bytes], ...]
+
+    def ids(self, kind: int) -> list[int]:
+        """Instruction or action types of a property; tables of NEXT_TABLES."""
+        for found, body in self.properties:
+            if found == kind:
+                return list(body) if kind in (2, 3) else _ids(body)
+        return []
+
+    def fields(self, kind: int) -> list[str]:
+        """Names of the fields in a property; fields that oko does not know are left out."""
+        for found, body in self.properties:
+            if found == kind:
+                return _field_names(body)
+        return []
+
+
+def _ids(body: bytes) -> list[int]:
+    found = []
+    at = 0
+    while at + 4 <= len(body):
+        kind, size = struct.unpack_from("!HH", body, at)
+        found.append(kind)
+        at += max(size, 4)
+    return found
+
+
+def _field_names(body: bytes) -> list[str]:
+    names = []
+    at = 0
+    while at + 4 <= len(body):
+        try:
+            f, _, at, _ = header_at(body, at)
+            names.append(f.name)
+        except OpenFlowError:
+            at += 8 if body[at : at + 2] == b"\xff\xff" else 4
+    return names
+
+
+def _property(kind: int, body: bytes) -> bytes:
+    return padded(struct.pack("!HH", kind, 4 + len(body)) + body)
+
+
+def _headers(version: int, writable: bool) -> bytes:
+    """Headers of the fields that can be matched, or set."""
+    found = b""
+    for f in FIELDS:
+        if writable and not f.writable:
+            continue
+        try:
+            found += encode_header(version, f)
+        except (OpenFlowError, KeyError):
+            continue  # a field that this version cannot name
+    return found
+
+
+@lru_cache(maxsize=8)
+def _common(version: int) -> bytes:
+    """The properties that all tables share."""
+    actions = b"".join(struct.pack("!HH", kind, 4) for kind in ACTION_IDS)
+    match, settable = _headers(version, False), _headers(version, True)
+    return (
+        _property(WRITE_ACTIONS, actions)
+        + _property(APPLY_ACTIONS, actions)
+        + _property(MATCH, match)
+        + _property(WILDCARDS, match)
+        + _property(WRITE_SETFIELD, settable)
+        + _property(APPLY_SETFIELD, settable)
+    )
+
+
+def _entry(version: int, table: int) -> bytes:
+    last = table == N_TABLES - 1
+    kinds = [kind for kind in _INSTRUCTION_IDS if not (last and kind == _GOTO_TABLE)]
+    instructions = b"".join(struct.pack("!HH", kind, 4) for kind in kinds)
+    body = (
+        _property(INSTRUCTIONS, instructions)
+        + _property(NEXT_TABLES, bytes(range(table + 1, N_TABLES)))
+        + _common(version)
+    )
+    head = _FEATURES.pack(
+        _FEATURES.size + len(body), table, 0, 0, table_name(table), _EVERYTHING, _EVERYTHING, 0,
+        MAX_ENTRIES,
+    )  # fmt: skip
+    return head + body
+
+
+def table_features_replies(version: int, xid: int) -> Iterator[bytes]:
+    """The replies to a TABLE_FEATURES request."""
+    if version == OF10:
+        fail("OFPBRC_BAD_STAT", "OpenFlow 1.0 has no table features")
+    entries = (_entry(version, table) for table in range(N_TABLES))
+    return multipart_replies(version, xid, MP_TABLE_FEATURES, entries)
+
+
+def decode_table_features(version: int, body: bytes) -> list[TableFeatures]:
+    """The tables in the body of a TABLE_FEATURES request or reply."""
+    found = []
+    at = 0
+    while at < len(body):
+        size, table, _, _, name, match, write, config, most = take(
+            _FEATURES, body[at:], "table features", "OFPTFFC_BAD_LEN"
+        )
+        if size < _FEATURES.size or at + size > len(body):
+            fail("OFPTFFC_BAD_LEN", f"table features cannot have {size} bytes here")
+        told = tuple(properties(body[at + _FEATURES.size : at + size]))
+        found.append(TableFeatures(table, _text(name), match, write, config, most, told))
+        at += size
+    return found
+
+
+# ---------------------------------------------------------------- table-mod, table descriptions
+
+EVICTION, VACANCY_EVENTS = 4, 8  # OFPTC_*, since 1.4
+_MOD = struct.Struct("!B3xI")
+_DESC = struct.Struct("!HBxI")
+
+
+@dataclass(frozen=True, slots=True)
+class TableMod:
+    """TABLE_MOD: OFPTC_* bits for a table, or TABLE_ALL. properties: (type, body), since 1.4."""
+
+    table: int
+    config: int
+    properties: tuple[tuple[int, bytes], ...] = ()
+
+
+def encode_table_mod(version: int, mod: TableMod, xid: int = 0) -> bytes:
+    """TABLE_MOD."""
+    kind = TYPES[version].get("TABLE_MOD")
+    if kind is None:
+        fail("OFPBRC_BAD_TYPE", "OpenFlow 1.0 has no table-mod")
+    body = _MOD.pack(mod.table, mod.config)
+    return message(version, kind, xid, body + b"".join(_property(*p) for p in mod.properties))
+
+
+def decode_table_mod(version: int, msg: bytes) -> TableMod:
+    """TABLE_MOD."""
+    table, config = take(_MOD, msg[8:], "a table-mod")
+    told = tuple(properties(msg[8 + _MOD.size :])) if version >= OF14 else ()
+    known = 3 if version < OF14 else EVICTION | VACANCY_EVENTS
+    if config & ~known:
+        fail("OFPTMFC_BAD_CONFIG", f"there is no table configuration {config:#x}")
+    return TableMod(table, config, told)
+
+
+def encode_table_desc_request(version: int, xid: int = 0) -> bytes:
+    """Asks for table descriptions (1.4)."""
+    return encode_multipart(version, xid, MP_TABLE_DESC)
+
+
+def table_desc_replies(version: int, xid: int) -> Iterator[bytes]:
+    """The replies to a TABLE_DESC request of 1.4: no table evicts flows or tells of vacancy."""
+    if version < OF14:
+        fail("OFPBRC_BAD_STAT", "table descriptions came with OpenFlow 1.4")
+    entries = (_DESC.pack(_DESC.size, table, 0) for table in range(N_TABLES))
+    return multipart_replies(version, xid, MP_TABLE_DESC, entries)
+
+
+def decode_table_desc(version: int, msg: bytes) -> list[TableMod]:
+    """The tables of one TABLE_DESC reply."""
+    body = decode_multipart(version, msg[8:]).body
+    found = []
+    at = 0
+    while at < len(body):
+        size, table, config = take(_DESC, body[at:], "a table's description")
+        if size < _DESC.size or at + size > len(body):
+            fail("OFPBRC_BAD_LEN", f"a table's description cannot have {size} bytes here")
+        told = tuple(properties(body[at + _DESC.size : at + size]))
+        found.append(TableMod(table, config, told))
+        at += size
+    return found
