@@ -6,9 +6,12 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "switch"))
 from switchd_process import Switchd
 
 needs_ovs_ofctl = pytest.mark.skipif(
