@@ -1,8 +1,8 @@
 """Checks the layer rule: who may import or include whom.
 
-Python: `openflow`, `bpf`, `model` and `text` never import `datapath` or anything above it; only
-the `_binding` modules import the compiled extension. C: `csrc/base` and `csrc/bpf` include nothing
-above themselves. Prints each violation and exits 1.
+Python: `openflow`, `bpf`, `model`, `text` and `controller` never import `datapath` or anything
+above it; only the `_binding` modules import the compiled extension. C: `csrc/base` and `csrc/bpf`
+include nothing above themselves. Prints each violation and exits 1.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-LOW_PACKAGES = ("openflow", "bpf", "model", "text")
+LOW_PACKAGES = ("openflow", "bpf", "model", "text", "controller")
 HIGH_MODULES = (
     "datapath",
     "replayer",

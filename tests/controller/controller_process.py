@@ -1,0 +1,93 @@
+"""A real oko-controller process for tests, ended by its pid."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMAND = [sys.executable, "-m", "oko.controller.launcher"]
+
+
+def free_port() -> int:
+    """A TCP port at which nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def environment(hub: str = "native") -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(ROOT), "OSKEN_HUB_TYPE": hub}
+
+
+def run_controller(*arguments: str) -> tuple[int, str]:
+    """Exit status and standard error of one that ends by itself."""
+    done = subprocess.run(
+        [*COMMAND, *arguments], capture_output=True, text=True, timeout=30, env=environment()
+    )
+    return done.returncode, done.stderr
+
+
+class Controller:
+    """Runs until the with block ends."""
+
+    def __init__(
+        self,
+        *apps: Path | str,
+        hub: str = "native",
+        port: int = 0,
+        arguments: Sequence[str] = (),
+        command: Sequence[str] = COMMAND,
+        env: dict[str, str] | None = None,
+    ) -> None:
+        self.port = port or free_port()
+        self._log = tempfile.NamedTemporaryFile(prefix="oko-controller-")  # noqa: SIM115
+        words = [*command, *map(str, apps), "--ofp-listen-port", str(self.port), *arguments]
+        self.process = subprocess.Popen(
+            words, stdout=self._log, stderr=self._log, env=environment(hub) | (env or {})
+        )
+
+    def log(self) -> list[str]:
+        """What it logged so far."""
+        return Path(self._log.name).read_text().splitlines()
+
+    def wait_for(self, text: str, seconds: float = 15) -> str:
+        """The first line of the log that contains text."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            for line in self.log():
+                if text in line:
+                    return line
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.02)
+        raise AssertionError(f"no {text!r} in the log:\n" + "\n".join(self.log()))
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Its exit status after a signal."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            return self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+
+    def __enter__(self) -> Controller:
+        try:
+            self.wait_for("listening at")
+        except BaseException:
+            self.process.kill()
+            self.process.wait()
+            raise
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
