@@ -262,7 +262,7 @@ static void start_pass(struct oko_exec *x)
         if (!x->stop)
             oko_execute_set(x);
     } else {
-        oko_drop_note(x, OKO_DROP_MISS);
+        oko_miss(x);
     }
     x->packet_out = true;
     x->rule = NULL;
@@ -555,7 +555,7 @@ void oko_execute(struct oko_exec *x, const struct oko_rule *rule)
         rule = oko_decide(x->worker, x->index, to, x->key, &cands);
         if (!rule) { /* a miss ends the pipeline; the action set is still executed */
             x->rule = NULL;
-            oko_drop_note(x, OKO_DROP_MISS);
+            oko_miss(x);
             return;
         }
     }

@@ -62,6 +62,7 @@ struct oko_dp {
     uint64_t born_ns;          /* atomic: the clock's first value, 0 = not started */
     uint64_t clock_ofs;        /* atomic: live clock - CLOCK_MONOTONIC (live.h) */
     bool is_live;              /* atomic: the clock is the machine's */
+    uint32_t miss_len;         /* atomic: oko_dp_send_misses() */
 
     pthread_mutex_t mutex; /* around everything below, and all writes above */
     struct oko_gc_queue gc;

@@ -49,6 +49,11 @@ int64_t oko_dp_events(struct oko_dp *dp, uint8_t *out, uint64_t size, uint64_t *
     return oko_ring_take(dp->events, out, size, lost);
 }
 
+void oko_dp_send_misses(struct oko_dp *dp, uint32_t max_len)
+{
+    OKO_STORE(&dp->miss_len, max_len);
+}
+
 int oko_dp_event_fd(struct oko_dp *dp)
 {
     return oko_ring_fd(dp->events);

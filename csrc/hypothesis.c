@@ -63,7 +63,7 @@ static void walk(struct oko_worker *w, struct oko_pkt *pkt)
         if (!x.stop)
             oko_execute_set(&x);
     } else {
-        oko_drop_note(&x, OKO_DROP_MISS);
+        oko_miss(&x);
     }
     oko_pkt_release(pkt, w->pool);
     oko_finish(&x);

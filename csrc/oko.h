@@ -891,6 +891,9 @@ struct oko_event {
 int64_t oko_dp_events(struct oko_dp *dp, uint8_t *out, uint64_t size, uint64_t *lost);
 /* Becomes readable when an event is there; to be read (8 bytes) before oko_dp_events(). */
 int oko_dp_event_fd(struct oko_dp *dp);
+/* From now on a packet that no flow matches is an event as well, OKO_REASON_NO_MATCH, cut to
+ * max_len bytes (OpenFlow 1.0, 3.4); 0, as at first: it is only dropped. Not after a resubmit. */
+void oko_dp_send_misses(struct oko_dp *dp, uint32_t max_len);
 
 /* -- packets */
 

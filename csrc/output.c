@@ -195,6 +195,14 @@ void oko_packet_in(struct oko_exec *x, uint32_t max_len, uint16_t reason, uint32
     OKO_TRACE(w, OKO_TRACE_CONTROLLER, x->depth, x->table, x->rule, n, reason);
 }
 
+void oko_miss(struct oko_exec *x)
+{
+    uint32_t max_len = OKO_LOAD(&x->worker->dp->miss_len);
+    oko_drop_note(x, OKO_DROP_MISS);
+    if (max_len)
+        oko_packet_in(x, max_len, OKO_REASON_NO_MATCH, 0);
+}
+
 /* The table-miss flow (OpenFlow 1.3, 5.4): lowest priority, matches everything. */
 static bool is_table_miss(const struct oko_rule *rule)
 {

@@ -102,6 +102,17 @@ static void execute(struct oko_worker *w, uint32_t index, const struct oko_rule 
     oko_finish(&x);
 }
 
+/* No flow in table 0, and the controllers want to know. */
+static void tell_miss(struct oko_worker *w, uint32_t index)
+{
+    struct oko_exec x = {
+        .worker = w, .pkt = &w->pkts[index], .key = &w->keys[index], .index = index};
+    oko_begin_pass(x.pkt);
+    oko_miss(&x);
+    oko_pkt_release(x.pkt, w->pool);
+    oko_finish(&x);
+}
+
 /* The rule for a packet in table 0. */
 static inline const struct oko_rule *decide_first(struct oko_worker *w, uint32_t index)
 {
@@ -135,7 +146,9 @@ static bool switch_normally(struct oko_worker *w, uint32_t index)
 static void act_on_rule(struct oko_worker *w, uint32_t index, const struct oko_rule *rule)
 {
     uint32_t kind = rule ? OKO_LOAD(&rule->kind) : 0;
-    if (!rule) {
+    if (!rule && OKO_LOAD(&w->dp->miss_len)) {
+        tell_miss(w, index);
+    } else if (!rule) {
         drop(w, OKO_DROP_MISS);
     } else if (kind & OKO_RULE_NORMAL && !w->trace && switch_normally(w, index)) {
         oko_count_rule(w, rule, &w->pkts[index]);

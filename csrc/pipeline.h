@@ -204,6 +204,8 @@ static inline bool oko_forward(struct oko_worker *w, const struct oko_pkt *pkt, 
 }
 void oko_flush_out(struct oko_worker *w); /* counts what oko_forward() did */
 void oko_packet_in(struct oko_exec *x, uint32_t max_len, uint16_t reason, uint32_t controller);
+/* No flow in x->table matches. */
+void oko_miss(struct oko_exec *x);
 
 /* hypothesis.c: what the program says about the packet at hand, without a trace of the run. */
 bool oko_dry_run(struct oko_worker *w, struct oko_prog *prog, bool *faulted);

@@ -393,6 +393,9 @@ class Dp(Handle):
         lib.oko_dp_events(self._ptr, ffi.NULL, 0, lost)
         return int(lost[0])
 
+    def send_misses(self, max_len: int) -> None:
+        lib.oko_dp_send_misses(self._ptr, max_len)
+
     def event_fd(self) -> int:
         return int(lib.oko_dp_event_fd(self._ptr))
 

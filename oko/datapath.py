@@ -647,3 +647,8 @@ class Datapath:
     def event_fd(self) -> int:
         """A file descriptor that is readable while events wait."""
         return self._dp.event_fd()
+
+    def send_misses(self, max_len: int) -> None:
+        """From now on packets that no flow matches are "packet-in" events of reason "no-match",
+        cut to max_len bytes; 0, as at first: they are only dropped."""
+        self._dp.send_misses(max_len)

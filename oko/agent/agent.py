@@ -94,8 +94,7 @@ class Agent:
 
     def interests_changed(self) -> None:
         """A session begins or ends to want packets that no flow matches (OpenFlow 1.0)."""
-        wanted = any(session.wants_misses for session in self.sessions)
-        self.bridge.send_misses(wanted)
+        self.bridge.send_misses(max((session.miss_len for session in self.sessions), default=0))
 
     # ---------------------------------------------------------------- connections
 

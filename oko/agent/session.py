@@ -19,6 +19,7 @@ Statistics, bundles and programs are in modules of their own. Thread-safety: the
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from oko.agent.programs import Programs
@@ -363,9 +364,12 @@ class Session:
         return []
 
     @property
-    def wants_misses(self) -> bool:
-        """OpenFlow 1.0 sends packets that no flow matches to its controllers; 1.3 drops them."""
-        return self.version == OF10 and not self._quiet and self.role != SLAVE
+    def miss_len(self) -> int:
+        """How much of a packet that no flow matches this controller wants: OpenFlow 1.0 sends them
+        unasked, 1.3 drops them."""
+        if self.version != OF10 or self._quiet or self.role == SLAVE:
+            return 0
+        return self.config.miss_send_len
 
     def event(self, event: BridgeEvent) -> None:
         """Tells the peer, if it is to hear it."""
@@ -386,6 +390,10 @@ class Session:
                 return None
             if not self._async.hears(roles.PACKET_IN, event.reason, slave):
                 return None
+            if event.implicit:
+                if not self.miss_len:
+                    return None
+                event = replace(event, data=event.data[: self.config.miss_send_len])
             return packets.encode_packet_in(self.version, event, form=self.packet_form)
         if isinstance(event, PortStatus):
             if not self._async.hears(roles.PORT_STATUS, event.reason, slave):

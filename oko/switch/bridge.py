@@ -533,8 +533,10 @@ class Bridge:
         steps = self.datapath.trace_frame(Frame(frame, in_port), worker=self.datapath.workers - 1)
         return Trace(self, in_port, tuple(steps))
 
-    def send_misses(self, on: bool) -> None:
-        """Packets that no flow matches are told to the listeners (OpenFlow 1.0) or only dropped."""
+    def send_misses(self, max_len: int) -> None:
+        """So much of a packet that no flow matches goes to the listeners, as OpenFlow 1.0 has it;
+        0: it is only dropped, as 1.3 has it."""
+        self.datapath.send_misses(max_len)
 
     def controllers_changed(self, n_connected: int) -> None:
         """Tells how many controllers are connected. In fail mode "standalone" the bridge switches
@@ -997,6 +999,7 @@ def _translate(event: dataplane.Event) -> BridgeEvent | None:
             pkt_mark=event.pkt_mark,
             regs=event.regs,
             controller=event.controller,
+            implicit=event.reason == "no-match" and not event.flow_id,
         )
     if event.kind == "flow-removed":
         return FlowRemoved(

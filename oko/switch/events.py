@@ -21,7 +21,8 @@ PORT_ADD, PORT_DELETE, PORT_MODIFY = 0, 1, 2
 @dataclass(frozen=True, slots=True)
 class PacketIn:
     """A packet for the controllers. data is cut to what the flow asked for; total_len is the
-    frame's length. controller: the id that NXAST_CONTROLLER names, 0 for all."""
+    frame's length. controller: the id that NXAST_CONTROLLER names, 0 for all. implicit: there was
+    no flow at all, not even a table-miss flow, and Bridge.send_misses() is on."""
 
     reason: int
     table: int
@@ -34,6 +35,7 @@ class PacketIn:
     pkt_mark: int = 0
     regs: tuple[int, ...] = ()
     controller: int = 0
+    implicit: bool = False
 
 
 @dataclass(frozen=True, slots=True)
