@@ -18,16 +18,19 @@ import contextlib
 import os
 import ssl
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from oko.agent.programs import Quota
 from oko.agent.session import Session
+from oko.agent.session2018 import Session2018
 from oko.errors import OkoError
 from oko.openflow import common, messages
 from oko.openflow.common import OpenFlowError
 from oko.openflow.roles import MASTER
 from oko.switch import log
 from oko.switch.bridge import Bridge
+from oko.switch.config import OKO_2018
 from oko.switch.events import BridgeEvent
 
 logger = log.logger("agent")
@@ -99,13 +102,16 @@ class Agent:
     # ---------------------------------------------------------------- connections
 
     async def listen(self, target: str) -> None:
-        """Starts to accept at punix:PATH, ptcp:[PORT[:HOST]] or pssl:[PORT[:HOST]]."""
-        kind, _, rest = target.partition(":")
+        """Starts to accept at punix:PATH, ptcp:[PORT[:HOST]] or pssl:[PORT[:HOST]]; behind
+        "oko2018:" peers that speak that dialect."""
+        dialect, address = dialect_of(target)
+        kind, _, rest = address.partition(":")
+        accept = partial(self._accept, dialect)
         if kind == "punix":
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(rest)
             server: asyncio.AbstractServer = await asyncio.start_unix_server(
-                self._accept, rest, limit=CHUNK
+                accept, rest, limit=CHUNK
             )
             os.chmod(rest, 0o600)
             self._servers[target] = (server, rest)
@@ -115,7 +121,7 @@ class Agent:
             raise OkoError(f"{target}: {port!r} is no port")
         context = self._tls.context(True) if kind == "pssl" else None
         server = await asyncio.start_server(
-            self._accept,
+            accept,
             host.strip("[]") or "127.0.0.1",
             int(port or DEFAULT_PORT),
             limit=CHUNK,
@@ -156,7 +162,8 @@ class Agent:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _keep_up(self, target: str) -> None:
-        kind, _, rest = target.partition(":")
+        dialect, address = dialect_of(target)
+        kind, _, rest = address.partition(":")
         wait = 0.05
         while True:
             try:
@@ -172,20 +179,25 @@ class Agent:
                     )
                 wait = 0.05
                 logger.info("bridge %s: connected to %s", self.bridge.name, target)
-                await self._serve(reader, writer, target, target)
+                await self._serve(dialect, reader, writer, target, target)
                 logger.info("bridge %s: %s is gone", self.bridge.name, target)
             except (OSError, OkoError) as exc:
                 logger.debug("bridge %s: %s: %s", self.bridge.name, target, exc)
             await asyncio.sleep(wait)
             wait = min(2 * wait, MOST_BACKOFF)
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _accept(
+        self,
+        dialect: type[Session],
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
         peer = writer.get_extra_info("peername") or "a local tool"
         try:
-            await self._serve(reader, writer, str(peer), "")
+            await self._serve(dialect, reader, writer, str(peer), "")
         except asyncio.CancelledError:
             pass
         finally:
@@ -194,11 +206,17 @@ class Agent:
     # ---------------------------------------------------------------- one connection
 
     async def _serve(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: str, target: str
+        self,
+        dialect: type[Session],
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        peer: str,
+        target: str,
     ) -> None:
         session: Session | None = None
+        versions = tuple(v for v in self.versions if v in dialect.versions)
         writer.transport.set_write_buffer_limits(high=CHUNK)
-        writer.write(messages.encode_hello(self.versions))
+        writer.write(messages.encode_hello(versions))
         try:
             pending = b""
             probed = False
@@ -218,10 +236,11 @@ class Agent:
                 probed = False
                 batch, pending = cut(pending + chunk if pending else chunk)
                 if session is None and batch:
-                    session = self._greet(batch.pop(0), writer, peer, target)
-                    if session is None:
+                    version = self._greet(batch.pop(0), writer, peer, versions)
+                    if version is None:
                         await writer.drain()
                         return
+                    session = dialect(self, version, peer, Queue(writer), passive=not target)
                     self._begin(session, target)
                 if session is not None:
                     await self._reply(session, writer, batch)
@@ -236,20 +255,20 @@ class Agent:
                 writer.close()
 
     def _greet(
-        self, hello: bytes, writer: asyncio.StreamWriter, peer: str, target: str
-    ) -> Session | None:
-        """A session in the version that both speak; None: there is none."""
+        self, hello: bytes, writer: asyncio.StreamWriter, peer: str, versions: Sequence[int]
+    ) -> int | None:
+        """The version that both speak; None: there is none."""
         if hello[1] != common.HELLO:
             raise OpenFlowError("OFPBRC_BAD_TYPE", "the first message is no HELLO")
-        version = messages.negotiate(hello, self.versions)
+        version = messages.negotiate(hello, versions)
         if version is None:
-            names = ", ".join(common.VERSION_NAMES[v] for v in self.versions)
+            names = ", ".join(common.VERSION_NAMES[v] for v in versions)
             text = f"we support OpenFlow {names}"
             logger.info("%s: no version in common (%s)", peer, text)
-            mine = max(self.versions)
+            mine = max(versions)
             writer.write(common.encode_error(mine, 0, "OFPHFC_INCOMPATIBLE", text.encode()))
             return None
-        return Session(self, version, peer, Queue(writer), passive=not target)
+        return version
 
     def _begin(self, session: Session, target: str) -> None:
         self.sessions.append(session)
@@ -303,6 +322,13 @@ class Queue:
     def waiting(self) -> int:
         """Bytes that the peer has not taken yet."""
         return self._writer.transport.get_write_buffer_size()
+
+
+def dialect_of(target: str) -> tuple[type[Session], str]:
+    """(what serves such a peer, its address alone)."""
+    if target.startswith(OKO_2018):
+        return Session2018, target.removeprefix(OKO_2018)
+    return Session, target
 
 
 def cut(data: bytes) -> tuple[list[bytes], bytes]:

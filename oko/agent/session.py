@@ -84,7 +84,12 @@ class Channel(Protocol):
 
 
 class Session:
-    """A connection after its HELLO. version: what both speak; passive: the peer opened it."""
+    """A connection after its HELLO. version: what both speak; passive: the peer opened it.
+
+    versions: those in which such a peer can be spoken to.
+    """
+
+    versions: tuple[int, ...] = common.VERSIONS
 
     def __init__(
         self,
@@ -175,7 +180,7 @@ class Session:
         """What answers a message that failed."""
         if not isinstance(exc, OkoError):
             logger.exception("%s: %s failed", self.peer, self.name_of(msg), exc_info=exc)
-        name = getattr(exc, "name", "OFPBRC_BAD_TYPE")
+        name = self.error_name(exc)
         xid = xid_of(msg)
         logger.info("%s: %s: %s", self.peer, self.name_of(msg), exc)
         self.bridge.counters["openflow_error_sent"] += 1
@@ -184,6 +189,11 @@ class Session:
             text = f"{exc}\n{hint}" if hint else str(exc)
             yield extension.encode(self.version, extension.ErrorText(text), xid)
         yield encode_error(self.version, xid, name, msg[:ERROR_DATA])
+
+    def error_name(self, exc: Exception) -> str:
+        """The error of OpenFlow's that says it to this peer."""
+        name: str = getattr(exc, "name", "OFPBRC_BAD_TYPE")
+        return name
 
     # ---------------------------------------------------------------- changes
 
@@ -213,12 +223,20 @@ class Session:
             self._check_version(msg)
         if self.role == SLAVE:
             self.need_write()
-        decoded = decode_flow_mod(self.version, msg, table_id_ext=self.table_id_ext)
+        decoded = self.read_flow_mod(msg)
         if decoded.buffer_id != NO_BUFFER:
             fail("OFPBRC_BUFFER_UNKNOWN", "there are no buffers")
         if decoded.names_program:
             self.aware = True
         return msg, decoded.mod, decoded
+
+    def read_flow_mod(self, msg: bytes) -> FlowModMessage:
+        """FLOW_MOD or NXT_FLOW_MOD as this peer writes it."""
+        return decode_flow_mod(self.version, msg, table_id_ext=self.table_id_ext)
+
+    def stats_encoder(self, nxm: bool) -> flow_stats.StatsEncoder:
+        """What makes flow statistics that this peer can read."""
+        return flow_stats.StatsEncoder(self.version, nxm=nxm, aware=self.aware)
 
     def need_write(self) -> None:
         """OpenFlowError for slaves."""
@@ -479,7 +497,7 @@ _HANDLERS: dict[str, _Handler] = {
     "ERROR": Session._peer_error,
     "ECHO_REQUEST": Session._echo,
     "ECHO_REPLY": Session._nothing,
-    "EXPERIMENTER": Session._experimenter,
+    "EXPERIMENTER": lambda session, msg: session._experimenter(msg),  # as its class has it
     "FEATURES_REQUEST": Session._features,
     "GET_CONFIG_REQUEST": Session._get_config,
     "SET_CONFIG": Session._set_config,

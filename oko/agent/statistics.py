@@ -84,7 +84,7 @@ def _flows(session: Session, msg: bytes, body: bytes) -> Reply:
     if request.aggregate:
         sums = bridge.aggregate(*asked)
         return [flow_stats.encode_aggregate(version, _xid(msg), *sums, nxm=request.nxm)]
-    encoder = flow_stats.StatsEncoder(version, nxm=request.nxm, aware=session.aware)
+    encoder = session.stats_encoder(request.nxm)
 
     def replies() -> Iterator[bytes]:
         yield from encoder.replies(_xid(msg), bridge.flow_stats(*asked))

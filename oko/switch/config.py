@@ -35,6 +35,8 @@ DEFAULT_PROTOCOLS = (1, 4, 5)
 LEVELS = ("debug", "info", "warning", "error")
 NEEDS_NAME = ("pcap", "afpacket", "tap")
 ACTIVE, PASSIVE = ("tcp", "ssl", "unix"), ("ptcp", "pssl", "punix")
+OKO_2018 = "oko2018:"
+"""Before an address: who is there speaks the dialect of the 2018 prototype Oko."""
 
 
 class ConfigError(OkoError):
@@ -70,6 +72,7 @@ class BridgeConfig:
     max_map_bytes: int = 1 << 30
     max_uploads: int = 16
     flows: str = ""
+    oko_2018: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +146,8 @@ PORT_OPTIONS: dict[str, tuple[str, ...]] = {"pcap": ("write", "loop", "speed")}
 
 
 def parse_target(text: str, kinds: Sequence[str]) -> str:
-    """Checks the form of a controller's or listener's address."""
-    kind, colon, rest = text.partition(":")
+    """Checks the form of a controller's or listener's address, which OKO_2018 may precede."""
+    kind, colon, rest = text.removeprefix(OKO_2018).partition(":")
     if kind not in kinds or not colon or (not rest and kind not in ("ptcp", "pssl")):
         raise ConfigError(
             f"{text!r} is no address", "one of " + ", ".join(f"{k}:..." for k in kinds)
@@ -236,6 +239,7 @@ BRIDGE_OPTIONS: dict[str, tuple[Callable[[Any], Any], bool]] = {
     "max_map_bytes": (parse_size, False),
     "max_uploads": (_count(1, 4096), False),
     "flows": (str, False),
+    "oko_2018": (_bool, False),
 }
 OPTIONS: dict[str, Callable[[Any], Any]] = {
     "run_dir": Path,
@@ -404,6 +408,7 @@ def parser() -> argparse.ArgumentParser:
     own("--max-map-bytes", "max_map_bytes", metavar="SIZE", help="1G by default")
     own("--max-uploads", "max_uploads", metavar="N", help="16 by default")
     own("--flows", "flows", metavar="FILE", help="flows to start with, in ovs-ofctl's grammar")
+    own("--oko-2018", "oko_2018", nargs=0, help="a socket BRIDGE.oko for tools of Oko 2018")
     return made
 
 

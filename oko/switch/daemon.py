@@ -33,7 +33,7 @@ from oko.switch import coverage, log, ports
 from oko.switch.appctl import Unixctl
 from oko.switch.appctl_commands import Commands
 from oko.switch.bridge import Bridge
-from oko.switch.config import BridgeConfig, Config
+from oko.switch.config import OKO_2018, BridgeConfig, Config
 from oko.switch.metrics import MetricsServer, render
 from oko.switch.ports import LOCAL
 from oko.switch.state import State
@@ -266,8 +266,7 @@ class Daemon:
             agent = self._make_agent(bridge, own, self.config)
             self.running[own.name] = Running(bridge, own, agent)
             bridge.controllers_changed(0)
-            await agent.listen(f"punix:{self.config.run_dir / own.name}.mgmt")
-            for target in own.listeners:
+            for target in self._listeners(own):
                 await agent.listen(target)
         except BaseException:
             self.running.pop(own.name, None)
@@ -278,6 +277,12 @@ class Daemon:
         logger.info(
             "bridge %s: dpid %016x, %d ports", own.name, bridge.dpid, len(bridge.ports()) - 1
         )
+
+    def _listeners(self, own: BridgeConfig) -> tuple[str, ...]:
+        """Where a bridge accepts connections: the sockets that tools look for, and its own."""
+        path = self.config.run_dir / own.name
+        old_tools = (f"{OKO_2018}punix:{path}.oko",) if own.oko_2018 else ()
+        return (f"punix:{path}.mgmt", *old_tools, *own.listeners)
 
     async def _stop(self, name: str) -> None:
         gone = self.running.pop(name)
@@ -371,8 +376,9 @@ class Daemon:
         for target in own.controllers:
             if target not in old.controllers:
                 agent.connect(target)
-        for target in set(old.listeners) - set(own.listeners):
+        before, after = self._listeners(old), self._listeners(own)
+        for target in set(before) - set(after):
             await agent.unlisten(target)
-        for target in own.listeners:
-            if target not in old.listeners:
+        for target in after:
+            if target not in before:
                 await agent.listen(target)
