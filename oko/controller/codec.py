@@ -4,9 +4,13 @@ The field is an experimenter OXM, for which os-ken has tables: it is added to th
 1.4 and 1.5, and works in OFPMatch, in flow-mods and in whatever a switch sends, in text and in JSON
 as any other. Experimenter actions have no table, so the parser of that one action type is wrapped:
 oko's come out as OFPActionOkoSendMaps, which every parser module gets (1.0 too), others as before.
+Experimenter multiparts are wrapped too, because os-ken takes the body of a reply for many bodies of
+16 bytes and fails on what is left over; those of oko's are one.
 
 The bytes are made and read by oko.openflow; nothing of the wire format is repeated here.
-OpenFlow 1.0 has no OXM outside of Nicira's messages: filter_prog needs 1.3.
+OpenFlow 1.0 has no OXM outside of Nicira's messages: filter_prog needs 1.3. os-ken's handler of
+errors asks for a constant that its module for 1.0 lacks, and closes the connection at the first
+error; the constant is supplied.
 
 Fails safely: an action of oko's that cannot be decoded stays os-ken's OFPActionExperimenterUnknown.
 Thread-safety: register() changes os-ken's modules; call it before connections exist, as importing
@@ -35,8 +39,15 @@ def register() -> None:
     """Makes `OFPMatch(filter_prog=1)` and `parser.OFPActionOkoSendMaps(1)` work."""
     for version in _OXM_VERSIONS:
         _register_field(framework.module(f"ofproto.ofproto_{version}"))
+    ofproto_10 = framework.module("ofproto.ofproto_v1_0")
+    if not hasattr(ofproto_10, "OFPET_EXPERIMENTER"):
+        ofproto_10.OFPET_EXPERIMENTER = -1  # no error of 1.0 has that type
     for version in _ACTION_VERSIONS:
-        _register_action(framework.module(f"ofproto.ofproto_{version}_parser"))
+        parser = framework.module(f"ofproto.ofproto_{version}_parser")
+        if not hasattr(parser, ACTION_NAME):
+            _register_action(parser)
+            if hasattr(parser, "OFPExperimenterMultipart"):
+                _register_multipart(parser.OFPExperimenterMultipart)
 
 
 def _register_field(ofproto: Any) -> None:
@@ -53,8 +64,6 @@ def _register_field(ofproto: Any) -> None:
 
 
 def _register_action(parser: Any) -> None:
-    if hasattr(parser, ACTION_NAME):
-        return
     is_10 = parser.ofproto.OFP_VERSION == OF10
     base = parser.OFPActionVendor if is_10 else parser.OFPActionExperimenter
     send_maps = _action_class(base, "vendor" if is_10 else "experimenter")
@@ -66,6 +75,18 @@ def _register_action(parser: Any) -> None:
         return send_maps.read(bytes(buf[offset:])) or others(cls, buf, offset)
 
     base.parser = classmethod(parse)
+
+
+def _register_multipart(body: Any) -> None:
+    others = body.parser.__func__
+
+    def parse(cls: Any, buf: Any, offset: int) -> Any:
+        found = others(cls, buf, offset)
+        if found.experimenter == OKO:
+            found.length = len(buf) - offset
+        return found
+
+    body.parser = classmethod(parse)
 
 
 def _action_class(base: Any, id_name: str) -> Any:

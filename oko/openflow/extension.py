@@ -417,6 +417,13 @@ def contents_chunks(
         yield replace(first, entries=part, flags=MORE if more else 0)
 
 
+def delete_chunks(name: MapName, key_size: int, keys: Iterable[bytes]) -> Iterator[DeleteKeys]:
+    """Keys as messages that fit, all but the last with MORE; at least one."""
+    room = MAX_MESSAGE - _HEADS - _MAP.size - _DELETE.size
+    for part, more in _parts(((key, b"") for key in keys), room // max(1, key_size)):
+        yield DeleteKeys(name, key_size, tuple(key for key, _ in part), MORE if more else 0)
+
+
 def _parts(entries: Iterable[tuple[bytes, bytes]], n: int) -> Iterator[tuple[Entries, bool]]:
     """(at most n entries, whether more follow); at least one."""
     if n < 1:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "switch"))
 COMMAND = [sys.executable, "-m", "oko.controller.launcher"]
 
 

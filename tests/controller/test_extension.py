@@ -23,7 +23,7 @@ from os_ken.ofproto import (
 
 import oko.controller
 from oko.model import actions as act
-from oko.openflow import flow_stats
+from oko.openflow import extension, flow_stats
 from oko.openflow.actions import decode_actions, encode_actions
 from oko.openflow.common import OF10, OF13, OF14, OF15, OKO
 from oko.openflow.flows import decode_flow_mod, encode_flow_mod
@@ -153,6 +153,17 @@ def test_other_experimenters_are_left_alone(version: int) -> None:
         assert "Unknown" in type(found).__name__ and found.len == 16
     nicira = bytes.fromhex("ffff0010 00002320 000e 00000000 0000")  # resubmit of a table
     assert "NXAction" in type(parser.OFPAction.parser(nicira, 0)).__name__
+
+
+@pytest.mark.parametrize("version", PARSERS)
+@pytest.mark.parametrize("size", (1, 7, 15, 16, 17, 40, 1001))
+def test_multipart_replies_are_read_whole(version: int, size: int) -> None:
+    entries = [(bytes(size), bytes(3)), (bytes([1]) * size, bytes(3))]
+    (data,) = extension.dump_replies(version, 9, extension.MapName(1, 0), size, 3, entries)
+    read = ofproto_parser.msg(datapath(version), version, data[1], len(data), 9, data)
+    assert extension.decode_dump(version, bytes(read.buf)).entries == tuple(entries)
+    if version != OF10:
+        assert (read.body.experimenter, read.body.exp_type) == (OKO, extension.MP_DUMP_MAP)
 
 
 def test_registering_twice_changes_nothing() -> None:
