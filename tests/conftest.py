@@ -36,7 +36,6 @@ def traces() -> Path:
 # compiler's code is affected.
 KNOWN_FAILURES = {
     "accepted[p0f-clang-22-Os-v4": "the verifier does not yet accept this code of clang 22",
-    "accepted[payload_match-clang-13-O2-v3": "the verifier does not yet accept this code",
 }
 
 

@@ -311,7 +311,7 @@ static int collect_loop(struct builder *b, uint32_t head)
     }
     if (depth == 0)
         return 0;
-    cfg->loop[cfg->n_loops++] = (struct oko_cfg_loop){h->first, OKO_CFG_NONE, 0};
+    cfg->loop[cfg->n_loops++] = (struct oko_cfg_loop){h->first, OKO_CFG_NONE, 0, 0};
     cfg->insn[h->first].flags |= OKO_CFG_HEAD | OKO_CFG_JOIN;
     uint64_t work = 0;
     while (depth > 0) {
@@ -380,6 +380,13 @@ static int analyse_function(struct builder *b, uint32_t func)
             insn->order = block->rank;
             insn->loop = block->loop;
         }
+        if (block->loop != OKO_CFG_NONE)
+            b->cfg->loop[block->loop].last = block->rank;
+    }
+    for (uint32_t k = first_loop; k < b->cfg->n_loops; k++) {
+        const struct oko_cfg_loop *loop = &b->cfg->loop[k];
+        if (loop->parent != OKO_CFG_NONE && b->cfg->loop[loop->parent].last < loop->last)
+            b->cfg->loop[loop->parent].last = loop->last;
     }
     return 0;
 }

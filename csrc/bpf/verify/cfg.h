@@ -35,6 +35,7 @@ struct oko_cfg_loop {
     uint32_t head;   /* instruction */
     uint32_t parent; /* loop around it, or OKO_CFG_NONE */
     uint32_t depth;  /* 1: outermost */
+    uint32_t last;   /* order of its last block */
 };
 
 struct oko_cfg {

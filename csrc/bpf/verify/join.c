@@ -8,11 +8,11 @@ enum { MAX_SUM_PAIRS = 7 };
 
 /* ---------------------------------------------------------------- widening */
 
-static void add_local(struct oko_joiner *j, int64_t x)
+static void add_local(int64_t local[OKO_MAX_LOCAL], uint32_t *n, int64_t x)
 {
     for (int64_t d = -1; d <= 1; d++)
-        if (j->n_local < OKO_MAX_LOCAL && x > INT32_MIN && x < UINT32_MAX)
-            j->local[j->n_local++] = x + d;
+        if (*n < OKO_MAX_LOCAL && x > INT32_MIN && x < UINT32_MAX)
+            local[(*n)++] = x + d;
 }
 
 /* A loop's bound is mostly in a comparison of the program, or in a register that the loop leaves
@@ -21,17 +21,18 @@ static void add_local(struct oko_joiner *j, int64_t x)
 static void find_local(struct oko_joiner *j, const struct oko_state *old,
                        const struct oko_state *fresh)
 {
-    j->n_local = 0;
-    for (uint32_t i = 0; i < j->n_exits; i++)
-        add_local(j, j->exit[i]);
+    j->n_least = j->n_largest = 0;
+    for (uint32_t i = 0; i < j->n_exits; i++) {
+        add_local(j->least, &j->n_least, j->exit[i]);
+        add_local(j->largest, &j->n_largest, j->exit[i]);
+    }
     for (uint32_t i = 0; i < 10; i++) {
         const struct oko_reg *a = &old->frame[old->n_frames - 1].r[i];
         const struct oko_reg *b = &fresh->frame[fresh->n_frames - 1].r[i];
         if (a->type != OKO_REG_SCALAR || b->type != OKO_REG_SCALAR || !oko_form_equal(&a->f, &b->f))
             continue;
-        add_local(j, a->s.full.smax);
-        if (!oko_scalar_is_const(&a->s))
-            add_local(j, a->s.full.smin);
+        add_local(j->least, &j->n_least, a->s.full.smin);
+        add_local(j->largest, &j->n_largest, a->s.full.smax);
     }
 }
 
@@ -50,9 +51,9 @@ int64_t oko_join_below(const struct oko_joiner *j, enum oko_join_mode mode, int6
         return best;
     if (x >= INT32_MIN)
         best = x >= 1 ? 1 : x == 0 ? 0 : INT32_MIN;
-    for (uint32_t i = 0; i < j->n_local; i++)
-        if (j->local[i] <= x && j->local[i] > best)
-            best = j->local[i];
+    for (uint32_t i = 0; i < j->n_least; i++)
+        if (j->least[i] <= x && j->least[i] > best)
+            best = j->least[i];
     for (uint32_t i = 0; mode == OKO_WIDEN && i < j->n_thresholds && j->threshold[i].value <= x;
          i++)
         if (j->threshold[i].value > best && is_near(j, &j->threshold[i]))
@@ -67,9 +68,9 @@ int64_t oko_join_above(const struct oko_joiner *j, enum oko_join_mode mode, int6
         return best;
     if (x <= UINT32_MAX)
         best = x <= OKO_MAX_PKT ? OKO_MAX_PKT : UINT32_MAX;
-    for (uint32_t i = 0; i < j->n_local; i++)
-        if (j->local[i] >= x && j->local[i] < best)
-            best = j->local[i];
+    for (uint32_t i = 0; i < j->n_largest; i++)
+        if (j->largest[i] >= x && j->largest[i] < best)
+            best = j->largest[i];
     for (uint32_t i = j->n_thresholds; mode == OKO_WIDEN && i-- > 0 && j->threshold[i].value >= x;)
         if (j->threshold[i].value < best && is_near(j, &j->threshold[i]))
             best = j->threshold[i].value;

@@ -52,8 +52,9 @@ struct oko_joiner {
     uint32_t loop;               /* the outermost around the place, or OKO_CFG_NONE */
     int64_t exit[OKO_MAX_EXITS]; /* what the loops around the place leave at when equal */
     uint32_t n_exits;
-    int64_t local[OKO_MAX_LOCAL]; /* those, and ends of what the state at hand has in registers */
-    uint32_t n_local;
+    /* Those, and least and largest values of what the state at hand has in registers. */
+    int64_t least[OKO_MAX_LOCAL], largest[OKO_MAX_LOCAL];
+    uint32_t n_least, n_largest;
     bool no_memory;
     uint64_t work;
 };

@@ -89,14 +89,16 @@ static struct oko_place *place_of(struct oko_walk *w, uint32_t ctx, uint32_t pc)
 
 /* ---------------------------------------------------------------- order of the walk */
 
-/* Positions in program order of a node: of the calls that lead to it, then its own. */
+/* Positions in program order of a node: of the calls that lead to it, then its own; that of a
+ * loop's next round is behind the loop. */
 static uint32_t path_of(const struct oko_walk *w, const struct oko_node *node,
                         uint32_t path[OKO_MAX_FRAMES])
 {
     uint32_t n = w->ctx[node->ctx].depth, ctx = node->ctx;
-    path[n] = w->cfg.insn[node->pc].order;
+    const struct oko_cfg_insn *insn = &w->cfg.insn[node->pc];
+    path[n] = 2 * (node->round ? w->cfg.loop[insn->loop].last : insn->order) + node->round;
     for (uint32_t k = n; k-- > 0; ctx = w->ctx[ctx].parent)
-        path[k] = w->cfg.insn[w->ctx[ctx].call_pc].order;
+        path[k] = 2 * w->cfg.insn[w->ctx[ctx].call_pc].order;
     return n + 1;
 }
 
@@ -172,13 +174,15 @@ static bool set_state(struct oko_walk *w, struct oko_node *node, const struct ok
 }
 
 /* A pending node with this state; 0: no memory. */
-static uint32_t add_node(struct oko_walk *w, struct oko_place *place, const struct oko_state *st)
+static uint32_t add_node(struct oko_walk *w, struct oko_place *place, const struct oko_state *st,
+                         bool round)
 {
     if (!grow((void **)&w->node, &w->max_nodes, w->n_nodes, sizeof(*w->node)))
         return 0;
     uint32_t index = w->n_nodes++;
     struct oko_node *node = &w->node[index];
-    *node = (struct oko_node){.ctx = place->ctx, .pc = place->pc, .next = place->first};
+    *node =
+        (struct oko_node){.ctx = place->ctx, .pc = place->pc, .next = place->first, .round = round};
     if (!set_state(w, node, st) || !push(w, index))
         return 0;
     w->n_places += place->first == 0;
@@ -298,17 +302,20 @@ static int merge(struct oko_walk *w, struct arrival *a, uint32_t into, enum oko_
     if (!oko_state_settle(&w->cfg, &w->joined, a->place->pc) || w->joiner.no_memory)
         return oko_walk_no_memory(w);
     uint32_t node = into;
-    uint16_t n_joins = (uint16_t)(w->node[into].n_joins + (w->node[into].n_joins < UINT16_MAX));
+    uint16_t n_joins = w->node[into].n_joins, n_rounds = w->node[into].n_rounds;
+    uint16_t *counter = a->back ? &n_rounds : &n_joins;
+    *counter = (uint16_t)(*counter + (*counter < UINT16_MAX));
     if (!w->node[into].walked) {
         if (!set_state(w, &w->node[into], &w->joined))
             return oko_walk_no_memory(w);
     } else {
-        node = add_node(w, a->place, &w->joined);
+        node = add_node(w, a->place, &w->joined, a->back);
         if (node == 0)
             return oko_walk_no_memory(w);
     }
     w->node[node].joined = true;
     w->node[node].n_joins = n_joins;
+    w->node[node].n_rounds = n_rounds;
     if (a->back) {
         struct oko_node old = w->node[into];
         set_wheres(w, &w->node[node], old.widened ? &old : NULL);
@@ -345,7 +352,7 @@ static int best_partner(struct oko_walk *w, const struct arrival *a, uint32_t *b
 
 static enum oko_join_mode mode_of(const struct arrival *a, const struct oko_node *partner)
 {
-    uint32_t n = partner->n_joins;
+    uint32_t n = a->back ? partner->n_rounds : partner->n_joins;
     if (!a->back) /* plain joins settle when the heads around them have */
         return n <= MAX_JOINS ? OKO_JOIN : n <= 2 * MAX_JOINS ? OKO_WIDEN_MORE : OKO_WIDEN_MOST;
     return n <= SOFT_WIDENS ? OKO_WIDEN : n <= HARD_WIDENS ? OKO_WIDEN_MORE : OKO_WIDEN_MOST;
@@ -353,7 +360,7 @@ static enum oko_join_mode mode_of(const struct arrival *a, const struct oko_node
 
 static int become_node(struct oko_walk *w, struct arrival *a)
 {
-    uint32_t node = add_node(w, a->place, &w->cur);
+    uint32_t node = add_node(w, a->place, &w->cur, a->back);
     if (node != 0)
         w->node[node].joined = w->node[w->from].joined;
     if (node == 0 || !add_edge(w, node, a->last_pc, a->back, a->movers))

@@ -5,8 +5,8 @@
  * from there (both ways at a branch that may go both ways) until each path meets a place of nodes
  * again, and hands the state over there (node.c): it lies within a state that has been walked, and
  * is done; or it becomes a new pending node; or, when a place has many, it is joined with another.
- * Because of the order, all paths that can arrive have arrived before a join is walked, and a
- * loop is finished before what follows it.
+ * Because of the order, all paths that can arrive have arrived before a join is walked, a loop is
+ * finished before what follows it, and one round of it, with all loops in it, before the next.
  *
  * Termination of the program is a property of the graph of nodes (trips.c): without cycles its
  * longest path is the worst case; each cycle needs a location that a loop drives towards a bound.
@@ -34,9 +34,11 @@ struct oko_node {
     uint32_t ctx, pc;
     uint32_t next; /* in its place's list; 0 ends */
     bool walked;
-    bool widened;     /* a loop's head with ghosts */
-    bool joined;      /* its state, or one before it, is more than one path's */
-    uint16_t n_joins; /* merges that led to its state */
+    bool round;        /* came round a loop: is walked after the loop's other nodes */
+    bool widened;      /* a loop's head with ghosts */
+    bool joined;       /* its state, or one before it, is more than one path's */
+    uint16_t n_joins;  /* merges that led to its state: of paths that come from elsewhere, */
+    uint16_t n_rounds; /* ... and of paths that come round the loop */
     uint8_t n_wheres;
     uint16_t where[OKO_NODE_WHERES]; /* locations that get ghosts when it is walked */
 };
