@@ -63,6 +63,7 @@ OP_SET_VLAN_TCI = 45
 
 _HEAD = struct.Struct("=HHI")
 _MATCH_FIELD = struct.Struct("=II16s16s")
+MATCH_FIELD_SIZE = _MATCH_FIELD.size
 _LEARN = struct.Struct("=HHHHQHHIII")
 _LEARN_SPEC = struct.Struct("=BBHHHHH4x16s")
 LEARN_MATCH, LEARN_LOAD, LEARN_OUTPUT = 0, 1, 2

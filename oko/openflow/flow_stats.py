@@ -2,7 +2,7 @@
 
 Encoding is hot: a dump of 100,000 flows is encoded entry by entry. The datapath gives matches and
 instructions as records of bytes (`match_bytes`, `ops`); what those are in one form of the wire is
-remembered by `StatsEncoder`.
+remembered by `StatsEncoder` (instructions) and `MatchEncoder` (the form of matches).
 
 Peers that do not know oko's extension get neither filter_prog nor send_maps (they would drop the
 whole reply); StatsEncoder counts what it left out. Times are nanoseconds.
@@ -15,10 +15,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from oko.model.compile import parse_match
 from oko.model.fields import PORT_ANY
 from oko.model.flow import TABLE_ALL, Flow, Instructions, Match
-from oko.openflow.actions import protocol_of
 from oko.openflow.common import (
     FLOW_REMOVED,
     MP_AGGREGATE,
@@ -42,6 +40,7 @@ from oko.openflow.common import (
 from oko.openflow.flows import encode_cookie, put_match, take_match, take_match_10, take_nxm
 from oko.openflow.instructions import decode_instructions, encode_instructions
 from oko.openflow.match10 import encode_match_10
+from oko.openflow.match_forms import MatchEncoder
 from oko.openflow.oxm import encode_match
 from oko.openflow.oxs import decode_stats, encode_stats
 
@@ -215,25 +214,7 @@ class StatsEncoder:
         self.aware = aware
         self.hidden = 0
         self._tails: dict[tuple[bytes, int | None], tuple[bytes, bool]] = {}
-        self._matches: dict[tuple[bytes, int], tuple[bytes, int | None]] = {}
-
-    def _match(self, record: bytes, program: int) -> tuple[bytes, int | None]:
-        """(the match on the wire, the IP protocol it asks for)."""
-        key = (record, program)
-        found = self._matches.get(key)
-        if found is None:
-            match = parse_match(record)
-            if self.version != OF10:
-                data = put_match(self.version, match, program)
-            elif self.nxm:
-                data = encode_match(self.version, match, program)
-            else:
-                data = encode_match_10(match, lossy=True) or b""
-            found = (data, protocol_of(match))
-            if len(self._matches) >= self._LIMIT:
-                self._matches.clear()
-            self._matches[key] = found
-        return found
+        self._match = MatchEncoder(version, nxm=nxm).encode
 
     def _instructions(self, flow: FlowCounters, ip_proto: int | None) -> tuple[bytes, bool]:
         """(the instructions on the wire, whether something was left out)."""

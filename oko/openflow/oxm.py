@@ -218,7 +218,16 @@ def decode_naively(data: bytes, *, cookie: bool = False) -> Decoded:
 
 def decode_match(data: bytes, *, cookie: bool = False) -> Decoded:
     """OXM or NXM entries, unpadded. cookie: NXM_NX_COOKIE may be among them."""
-    return decode_naively(data, cookie=cookie)
+    place = (len(data), data[:4])
+    known = _forms.get(place, ())
+    bits = int.from_bytes(data, "big")
+    for form in known:
+        if bits & form.fixed == form.value:
+            return form.decode(data)
+    decoded = decode_naively(data, cookie=cookie)
+    if len(known) < _FORMS_ALIKE:
+        _learn(place, data, decoded)
+    return decoded
 
 
 _LOOKED_AT = {ETH_TYPE: 0xFFFF, IP_PROTO: 0xFF, ICMPV6_TYPE: 0xFF, VLAN_VID: VLAN_PRESENT}
@@ -232,6 +241,78 @@ def known_of(match: Match) -> tuple[tuple[Field, tuple[int, int]], ...]:
         for f, value, mask in match
         if f in _LOOKED_AT and mask & _LOOKED_AT[f]
     )
+
+
+# ---------------------------------------------------------------- forms
+
+_FORMS, _FORMS_ALIKE = 1024, 32
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """All matches that differ in free bits only. fixed, value: of the whole, as one integer, the
+    bits that are not free, and what they are; fields: (field, where its value stands, mask), as in
+    a Match; parts: the record's constant bytes, and between them where values come from."""
+
+    fixed: int
+    value: int
+    fields: tuple[tuple[Field, slice, int], ...]
+    parts: tuple[tuple[bytes, slice], ...]
+    tail: bytes
+    filter_prog: int
+    known: tuple[tuple[Field, tuple[int, int]], ...]
+
+    def decode(self, data: bytes) -> Decoded:
+        """A match of this form."""
+        number = int.from_bytes
+        match = Match(tuple([(f, number(data[at], "big"), mask) for f, at, mask in self.fields]))
+        pieces: list[bytes] = []
+        for constant, at in self.parts:
+            pieces += (constant, data[at])
+        pieces.append(self.tail)
+        return Decoded(match, b"".join(pieces), self.filter_prog, self.known)
+
+
+_forms: dict[tuple[int, bytes], tuple[_Form, ...]] = {}
+
+
+def _learn(place: tuple[int, bytes], data: bytes, decoded: Decoded) -> None:
+    """Keeps the form of a match that was decoded naively, if it is one of plain fields."""
+    free = 0
+    rows: list[tuple[Field, slice, int]] = []
+    at = 0
+    while at < len(data):
+        named, _, start, size = header_at(data, at)
+        entry = entry_at(data, at)
+        at = entry.end
+        f = entry.field
+        if f is FILTER_PROG:
+            continue
+        plain = f is named and f.id >= 0 and not f.parts and not f.is_register_pair
+        if not plain or not entry.mask or f is COOKIE:
+            return
+        looked_at = _LOOKED_AT.get(f, 0)
+        free |= (entry.mask & ~looked_at) << 8 * (len(data) - start - size)
+        rows.append((f, slice(start, start + size), entry.mask))
+    if not rows:
+        return
+    rows.sort(key=lambda row: row[0].id)
+    fixed = ((1 << 8 * len(data)) - 1) & ~free
+    parts: list[tuple[bytes, slice]] = []
+    tail = b""
+    for f, where, mask in rows:
+        record = compile_match(Match(((f, 0, mask),)))
+        parts.append((tail + record[:8], slice(where.stop - f.size, where.stop)))
+        tail = record[8 + f.size :]
+    form = _Form(
+        fixed, int.from_bytes(data, "big") & fixed, tuple(rows), tuple(parts), tail,
+        decoded.filter_prog, decoded.known,
+    )  # fmt: skip
+    if form.decode(data) != decoded:
+        return
+    if sum(map(len, _forms.values())) >= _FORMS:
+        _forms.clear()
+    _forms[place] = (*_forms.get(place, ()), form)
 
 
 # ---------------------------------------------------------------- encoding
