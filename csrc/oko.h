@@ -656,7 +656,8 @@ enum oko_flow_command {
  * The non-strict forms cover every flow whose match is at least as narrow, whatever its priority;
  * filter_prog 0 covers flows with and without filter, another only those with that program.
  * The strict ones take priority and filter_prog literally (0 = none).
- * MODIFY without or_add and DELETE: spec.table 255 = all tables. DELETE ignores instructions. */
+ * MODIFY and DELETE: spec.table 255 = all tables (or_add then adds to table 0). DELETE ignores
+ * instructions. */
 struct oko_flow_mod {
     struct oko_flow_spec spec;
     uint32_t command;     /* enum oko_flow_command */

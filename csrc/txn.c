@@ -79,7 +79,7 @@ static int check_flow(const struct oko_flow_mod *mod, struct oko_error *error)
     const struct oko_flow_spec *spec = &mod->spec;
     if (mod->command > OKO_FLOW_DELETE_STRICT)
         return oko_err(error, OKO_E_INVAL, "flow: there is no command %u", mod->command);
-    bool all = mod->command != OKO_FLOW_ADD && !mod->or_add && spec->table == ALL_TABLES;
+    bool all = mod->command != OKO_FLOW_ADD && spec->table == ALL_TABLES;
     if (spec->table >= OKO_N_TABLES && !all)
         return oko_err(error, OKO_E_INVAL, "flow: table %u is not in 0..253", spec->table);
     if (spec->n_match > OKO_N_FIELDS)
@@ -432,7 +432,10 @@ int oko_commit_flow(struct oko_commit *c, const struct oko_flow_mod *mod,
     }
     if (rc || is_delete || cover.n || !mod->or_add)
         return rc;
-    return add_flow(c, mod, match, facts, slot, learned, error);
+    struct oko_flow_mod add = *mod;
+    if (spec->table == ALL_TABLES)
+        add.spec.table = 0;
+    return add_flow(c, &add, match, facts, slot, learned, error);
 }
 
 /* ---------------------------------------------------------------- groups and meters */

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from oko.model.flow import (
     DELETE,
     MODIFY,
     SEND_FLOW_REM,
+    TABLE_ALL,
     Bucket,
     DropBand,
     Flow,
@@ -129,6 +131,12 @@ def test_modify_may_add_and_may_set_the_cookie(bridge):
     assert [(f.cookie, f.instructions) for f in bridge.flow_stats()] == [(1, other.instructions)]
     bridge.apply([FlowMod(other, MODIFY, new_cookie=True)])
     assert [f.cookie for f in bridge.flow_stats()] == [2]
+    # OpenFlow 1.0 has no table in a modify: it covers all, and adds to the first.
+    udp = replace(parse_flow("udp,actions=output:2"), table=TABLE_ALL)
+    bridge.apply([FlowMod(udp, MODIFY, or_add=True)])
+    bridge.apply([FlowMod(replace(udp, instructions=other.instructions), MODIFY, or_add=True)])
+    (flow,) = (f for f in bridge.flow_stats() if f.match == udp.match)
+    assert (flow.table, flow.instructions) == (0, other.instructions)
 
 
 def test_groups_and_meters(bridge):
