@@ -3,6 +3,9 @@
 The form printed is the one that ovs-ofctl uses for OpenFlow 1.5, where set_field has a mask;
 mod_vlan_*, mod_nw_* and mod_tp_* keep OpenFlow 1.0's names, because they also do their work where
 set_field is refused for want of a prerequisite in the match.
+
+With a version (the byte in an OpenFlow header) the form is the one in which ovs-ofctl shows what
+that version carries: mod_dl_src, load and strip_vlan in 1.0, set_field on whole fields from 1.3 on.
 """
 
 from __future__ import annotations
@@ -24,17 +27,19 @@ from oko.model.fields import (
 from oko.model.flow import PRIORITY_DEFAULT, Instructions
 from oko.text.values import format_field, format_port, format_subfield
 
+_OF10, _OF15 = 1, 6
 
-def format_instructions(instructions: Instructions) -> str:
+
+def format_instructions(instructions: Instructions, version: int = 0) -> str:
     """What stands after actions=: "drop" when nothing is done."""
     words: list[str] = []
     if instructions.meter:
         words.append(f"meter:{instructions.meter}")
-    words += [format_action(action) for action in instructions.apply]
+    words += _words(instructions.apply, version)
     if instructions.clear:
         words.append("clear_actions")
     if instructions.write:
-        words.append(f"write_actions({format_actions(instructions.write)})")
+        words.append(f"write_actions({format_actions(instructions.write, version)})")
     if instructions.metadata is not None:
         value, mask = instructions.metadata
         shown = f"{value:#x}" if value else "0"
@@ -44,12 +49,30 @@ def format_instructions(instructions: Instructions) -> str:
     return ",".join(words) or "drop"
 
 
-def format_actions(actions: tuple[Action, ...]) -> str:
+def format_actions(actions: tuple[Action, ...], version: int = 0) -> str:
     """An action list; "drop" when it is empty."""
-    return ",".join(format_action(action) for action in actions) or "drop"
+    return ",".join(_words(actions, version)) or "drop"
 
 
-def format_action(action: Action) -> str:
+def _words(actions: tuple[Action, ...], version: int) -> list[str]:
+    if version != _OF10:
+        return [format_action(action, version) for action in actions]
+    words = []
+    at = 0
+    while at < len(actions):
+        action = actions[at]
+        if isinstance(action, act.SetQueue) and at + 2 < len(actions):
+            output = actions[at + 1]
+            if isinstance(output, act.Output) and isinstance(actions[at + 2], act.PopQueue):
+                words.append(f"enqueue:{format_port(output.port)}:{action.queue}")
+                at += 3
+                continue
+        words.append(format_action(action, version))
+        at += 1
+    return words
+
+
+def format_action(action: Action, version: int = 0) -> str:
     """One action as ovs-ofctl prints it."""
     if isinstance(action, act.Output):
         if action.port == PORT_CONTROLLER:
@@ -58,7 +81,11 @@ def format_action(action: Action) -> str:
             return PORT_NAMES[action.port]
         return f"output:{action.port}"
     if isinstance(action, act.SetField):
-        return _format_set(action)
+        return _format_wire_set(action, version) if version else _format_set(action)
+    if isinstance(action, act.Clone):
+        return f"clone({format_actions(action.actions, version)})"
+    if version == _OF10 and isinstance(action, act.PopVlan):
+        return "strip_vlan"
     formatter = _FORMATTERS[type(action)]
     return formatter(action)
 
@@ -83,6 +110,39 @@ def _format_set(action: act.SetField) -> str:
             return f"mod_nw_tos:{action.value << 2}"
         return f"{_OLD_NAMES[action.field]}:{value}"
     return f"set_field:{value}->{action.field.label}"
+
+
+def _format_wire_set(action: act.SetField, version: int) -> str:
+    f, value, mask = action.field, action.value, action.mask
+    whole = mask == f.all_ones
+    if version == _OF10:
+        if f is VLAN_TCI and mask in (0x1FFF, 0xF000) and value & VLAN_PRESENT:
+            return _format_set(action)
+        if whole and f.name in ("eth_src", "eth_dst"):
+            return f"mod_dl_{f.name[4:]}:{format_field(f, value, mask)}"
+        if whole and f in _OLD_NAMES and f is not IP_ECN:
+            return _format_set(action)
+    elif version >= _OF15 or (whole and f is not VLAN_TCI):
+        return f"set_field:{format_field(f, value, mask)}->{f.label}"
+    return ",".join(_loads(action))
+
+
+def _loads(action: act.SetField) -> list[str]:
+    """load:.. for each run of bits, 64 at most (NXAST_REG_LOAD)."""
+    words = []
+    at, bits = 0, action.field.bits
+    while at < bits:
+        if not action.mask >> at & 1:
+            at += 1
+            continue
+        end = at
+        while end < bits and end - at < 64 and action.mask >> end & 1:
+            end += 1
+        value = action.value >> at & (1 << end - at) - 1
+        shown = f"{value:#x}" if value else "0"
+        words.append(f"load:{shown}->{format_subfield(Subfield(action.field, at, end - at))}")
+        at = end
+    return words
 
 
 def _format_controller(action: act.Controller) -> str:
@@ -192,7 +252,6 @@ _FORMATTERS: dict[type, Callable[..., str]] = {
     act.CopyTtlIn: _name("copy_ttl_in"),
     act.Resubmit: _format_resubmit,
     act.Learn: _format_learn,
-    act.Clone: lambda a: f"clone({format_actions(a.actions)})",
     act.Note: lambda a: "note:" + ".".join(f"{byte:02x}" for byte in a.data),
     act.Exit: _name("exit"),
     act.FinTimeout: _format_fin_timeout,

@@ -201,7 +201,8 @@ def _parse_head(item: Item, head: _Head, command: int, ports: Ports | None) -> b
         if mask is not None:
             if command == ADD:
                 mask.fail("a new flow's cookie takes no mask")
-            head.cookie_mask = number(mask, 64, "cookie mask")
+            exact = mask.text == "-1"
+            head.cookie_mask = (1 << 64) - 1 if exact else number(mask, 64, "cookie mask")
         elif command in (DELETE, DELETE_STRICT):
             head.cookie_mask = (1 << 64) - 1
         head.cookie = number(value, 64, "cookie")
@@ -276,8 +277,11 @@ def _identity_words(flow: Flow) -> list[str]:
     return words
 
 
-def dump_flow(flow: Flow, stats: FlowStats | None = None) -> str:
-    """One flow as `ovs-ofctl dump-flows` prints it (with stats None: `--no-stats`)."""
+def dump_flow(flow: Flow, stats: FlowStats | None = None, version: int = 0) -> str:
+    """One flow as `ovs-ofctl dump-flows` prints it (with stats None: `--no-stats`).
+
+    version: of OpenFlow, as action_format has it.
+    """
     words = []
     if stats is not None or flow.cookie:
         words.append(f"cookie={flow.cookie:#x}")
@@ -300,9 +304,8 @@ def dump_flow(flow: Flow, stats: FlowStats | None = None) -> str:
     if stats is not None and stats.hard_age is not None:
         line += f"hard_age={stats.hard_age}, "
     identity = format_match_part(flow)
-    return (
-        f"{line}{identity}{' ' if identity else ''}actions={format_instructions(flow.instructions)}"
-    )
+    actions = format_instructions(flow.instructions, version)
+    return f"{line}{identity}{' ' if identity else ''}actions={actions}"
 
 
 def format_duration(seconds: float) -> str:

@@ -129,8 +129,11 @@ def _parse_bucket_word(item: Item, bucket: Bucket, group_type: int, ports: Ports
     return replace(bucket, id=number(value, 32, "bucket_id", 0, GROUP_MAX))
 
 
-def format_group(group: Group) -> str:
-    """As ovs-ofctl dump-groups prints it in OpenFlow 1.3 (bucket ids only where given)."""
+def format_group(group: Group, version: int = 0) -> str:
+    """As ovs-ofctl dump-groups prints it in OpenFlow 1.3 (bucket ids only where given).
+
+    version: of OpenFlow, as action_format has it.
+    """
     words = [f"group_id={group.id}"]
     words.append("type=" + next(name for name, value in GROUP_TYPES.items() if value == group.type))
     if group.selection:
@@ -145,7 +148,7 @@ def format_group(group: Group) -> str:
             inner.append(f"watch_port:{format_port(bucket.watch_port)}")
         if bucket.watch_group != GROUP_ANY:
             inner.append(f"watch_group:{bucket.watch_group}")
-        inner.append(f"actions={format_actions(bucket.actions)}")
+        inner.append(f"actions={format_actions(bucket.actions, version)}")
         words.append("bucket=" + ",".join(inner))
     return ",".join(words)
 
