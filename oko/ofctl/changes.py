@@ -1,0 +1,157 @@
+"""Changes on their way to the switch: one after another, or as a bundle.
+
+Messages go out in batches with a barrier behind each: fast, and a refusal is known by its xid. A
+plain run stops after the batch in which something was refused; what was accepted stays. A bundle is
+all or nothing: native in OpenFlow 1.4 and later, ONF's extension (EXT-230) in 1.3.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TypeAlias
+
+from oko.model.flow import ADD, MODIFY, MODIFY_STRICT, TABLE_ALL, FlowMod, GroupMod, MeterMod
+from oko.ofctl.run import FIRST, SINCE_13, Run
+from oko.openflow.client import Connection, RefusedError
+from oko.openflow.common import (
+    NICIRA,
+    OF10,
+    OF13,
+    OF14,
+    ONF,
+    TYPES,
+    OpenFlowError,
+    experimenter_message,
+    fail,
+    message,
+)
+from oko.openflow.flows import encode_flow_mod
+
+Change: TypeAlias = FlowMod | GroupMod | MeterMod
+BATCH = 1000
+NXT_FLOW_MOD_TABLE_ID = 15
+
+
+def encode(version: int, change: Change, *, plain: bool = False) -> bytes:
+    """One change on the wire. plain: in 1.0, no extension of Nicira's."""
+    if isinstance(change, GroupMod):
+        from oko.openflow.groups import encode_group_mod
+
+        return encode_group_mod(version, change)
+    if isinstance(change, MeterMod):
+        from oko.openflow.meters import encode_meter_mod
+
+        return encode_meter_mod(version, change)
+    modifies = change.command in (MODIFY, MODIFY_STRICT)
+    if version != OF10 and modifies and change.flow.table == TABLE_ALL:
+        # As ovs-ofctl: since 1.1 only a deletion may name all tables.
+        change = replace(change, flow=replace(change.flow, table=0))
+    tables = version == OF10 and needs_tables(change)
+    return encode_flow_mod(
+        version, change, table_id_ext=tables, nxm=False if plain and version == OF10 else None
+    )
+
+
+def needs_tables(change: Change) -> bool:
+    """Whether 1.0 must be extended to say which table is meant."""
+    if not isinstance(change, FlowMod):
+        return False
+    table = change.flow.table
+    return table != TABLE_ALL and (change.command != ADD or table != 0)
+
+
+def versions_for(changes: Sequence[Change], bundle: bool = False) -> tuple[int, ...]:
+    """The versions to try: 1.0 unless something needs later ones."""
+    if bundle:
+        return (OF14,)
+    try:
+        for change in changes:
+            encode(OF10, change)
+    except OpenFlowError:
+        return SINCE_13
+    return FIRST
+
+
+def names_oko(changes: Sequence[Change]) -> bool:
+    """Whether a change has something that only oko understands."""
+    return any(isinstance(c, FlowMod) and c.flow.filter_prog for c in changes)
+
+
+def apply(run: Run, name: str, changes: Sequence[Change]) -> None:
+    """Makes the changes at the switch; RefusedError."""
+    bundle = run.line.has("bundle")
+    switch = run.connect(name, versions_for(changes, bundle), aware=names_oko(changes))
+    send(run, switch, changes)
+
+
+def send(run: Run, switch: Connection, changes: Sequence[Change]) -> None:
+    """As apply(), over a connection that is there."""
+    plain = run.line.get("flow_format").lower() == "openflow10"
+    if run.line.has("bundle"):
+        _send_bundle(switch, [encode(switch.version, change) for change in changes])
+        return
+    if switch.version == OF10 and any(needs_tables(change) for change in changes):
+        # From then on the table goes with the command of every flow-mod.
+        body = struct.pack("!B7x", 1)
+        switch.send(experimenter_message(OF10, 0, NICIRA, NXT_FLOW_MOD_TABLE_ID, body))
+        messages = [_with_tables(change) for change in changes]
+    else:
+        messages = [encode(switch.version, change, plain=plain) for change in changes]
+    for batch in _batches(messages):
+        switch.send(*batch)
+        switch.finish()
+
+
+def _with_tables(change: Change) -> bytes:
+    if isinstance(change, FlowMod):
+        return encode_flow_mod(OF10, change, table_id_ext=True)
+    return encode(OF10, change)
+
+
+def _batches(messages: list[bytes]) -> Iterator[list[bytes]]:
+    for at in range(0, len(messages), BATCH):
+        yield messages[at : at + BATCH]
+
+
+# ---------------------------------------------------------------- bundles
+
+OPEN, OPENED, CLOSE, CLOSED, COMMIT, COMMITTED, DISCARD, DISCARDED = range(8)
+ATOMIC, ORDERED = 1, 2
+_BUNDLE = 1
+ONF_BUNDLE_CONTROL, ONF_BUNDLE_ADD = 2300, 2301
+
+
+def _control(version: int, kind: int) -> bytes:
+    body = struct.pack("!IHH", _BUNDLE, kind, ATOMIC | ORDERED)
+    if version == OF13:
+        return experimenter_message(version, 0, ONF, ONF_BUNDLE_CONTROL, body)
+    return message(version, TYPES[version]["BUNDLE_CONTROL"], 0, body)
+
+
+def _add(version: int, inner: bytes, xid: int) -> bytes:
+    """The inner message has the outer one's xid (1.4.1, 7.3.9.6)."""
+    body = struct.pack("!I2xH", _BUNDLE, ATOMIC | ORDERED) + inner[:4]
+    body += xid.to_bytes(4, "big") + inner[8:]
+    if version == OF13:
+        return experimenter_message(version, 0, ONF, ONF_BUNDLE_ADD, body)
+    return message(version, TYPES[version]["BUNDLE_ADD_MESSAGE"], 0, body)
+
+
+def _send_bundle(switch: Connection, messages: list[bytes]) -> None:
+    version = switch.version
+    if version == OF10:
+        fail("OFPBRC_BAD_TYPE", "OpenFlow 1.0 has no bundles", "-O OpenFlow14")
+    switch.transact(_control(version, OPEN))
+    try:
+        for batch in _batches(messages):
+            first = switch.coming_xid
+            switch.send(*(_add(version, inner, first + i) for i, inner in enumerate(batch)))
+            refused = switch.barrier()
+            if refused:
+                raise refused[0]
+        switch.transact(_control(version, COMMIT))
+    except RefusedError:
+        switch.send(_control(version, DISCARD), ignore_errors=True)
+        raise
