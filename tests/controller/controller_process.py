@@ -46,12 +46,16 @@ class Controller:
         arguments: Sequence[str] = (),
         command: Sequence[str] = COMMAND,
         env: dict[str, str] | None = None,
+        stdout: int | None = None,
     ) -> None:
         self.port = port or free_port()
         self._log = tempfile.NamedTemporaryFile(prefix="oko-controller-")  # noqa: SIM115
         words = [*command, *map(str, apps), "--ofp-listen-port", str(self.port), *arguments]
         self.process = subprocess.Popen(
-            words, stdout=self._log, stderr=self._log, env=environment(hub) | (env or {})
+            words,
+            stdout=self._log if stdout is None else stdout,
+            stderr=self._log,
+            env=environment(hub) | (env or {}),
         )
 
     def log(self) -> list[str]:
