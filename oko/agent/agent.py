@@ -5,8 +5,7 @@ wait until the peer has taken the replies. A peer that does not read stops its o
 events for it are dropped and counted beyond session.MAX_WAITING bytes. A peer that sends what is no
 OpenFlow is closed.
 
-Active connections come back with a back-off of up to a second. Silence is broken by an echo request
-after PROBE_SECONDS, and the connection is closed after twice that.
+Active connections come back with a back-off of up to a second.
 
 Thread-safety: the asyncio loop's.
 """
@@ -195,9 +194,8 @@ class Agent:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
-        peer = writer.get_extra_info("peername") or "a local tool"
         try:
-            await self._serve(dialect, reader, writer, str(peer), "")
+            await self._serve(dialect, reader, writer, name_of(writer), "")
         except asyncio.CancelledError:
             pass
         finally:
@@ -217,23 +215,11 @@ class Agent:
         versions = tuple(v for v in self.versions if v in dialect.versions)
         writer.transport.set_write_buffer_limits(high=CHUNK)
         writer.write(messages.encode_hello(versions))
+        keeper = Keeper(writer, peer)
         try:
             pending = b""
-            probed = False
-            while True:
-                seconds = PROBE_SECONDS if session is not None else HELLO_SECONDS
-                try:
-                    chunk = await asyncio.wait_for(reader.read(CHUNK), seconds)
-                except asyncio.TimeoutError:
-                    if session is None or probed:
-                        logger.info("%s: silent, closed", peer)
-                        return
-                    writer.write(common.message(session.version, common.ECHO_REQUEST, 0))
-                    probed = True
-                    continue
-                if not chunk:
-                    return
-                probed = False
+            while chunk := await reader.read(CHUNK):
+                keeper.heard()
                 batch, pending = cut(pending + chunk if pending else chunk)
                 if session is None and batch:
                     version = self._greet(batch.pop(0), writer, peer, versions)
@@ -241,14 +227,16 @@ class Agent:
                         await writer.drain()
                         return
                     session = dialect(self, version, peer, Queue(writer), passive=not target)
+                    keeper.version = version
                     self._begin(session, target)
-                if session is not None:
+                if session is not None and batch:
                     await self._reply(session, writer, batch)
         except OpenFlowError as exc:
             logger.warning("%s: %s; closed", peer, exc)
         except (ConnectionError, ssl.SSLError) as exc:
             logger.debug("%s: %s", peer, exc)
         finally:
+            keeper.close()
             if session is not None:
                 self._end(session, target)
             with contextlib.suppress(OSError):
@@ -309,6 +297,39 @@ class Agent:
             session.event(event)
 
 
+class Keeper:
+    """Breaks silence: after PROBE_SECONDS it asks for an echo, after as much again it gives the
+    connection up. One that does not even greet is given up after HELLO_SECONDS."""
+
+    def __init__(self, writer: asyncio.StreamWriter, peer: str) -> None:
+        self.version: int | None = None
+        self._writer = writer
+        self._peer = peer
+        self._loop = asyncio.get_running_loop()
+        self._quiet = False  # nothing came since the timer was set
+        self._probed = False
+        self._timer = self._loop.call_later(HELLO_SECONDS, self._check)
+
+    def heard(self) -> None:
+        """The peer said something."""
+        self._quiet = False
+
+    def close(self) -> None:
+        """No longer."""
+        self._timer.cancel()
+
+    def _check(self) -> None:
+        if self.version is None or (self._quiet and self._probed):
+            logger.info("%s: silent, closed", self._peer)
+            self._writer.transport.abort()
+            return
+        self._probed = self._quiet
+        if self._quiet:
+            self._writer.write(common.message(self.version, common.ECHO_REQUEST, 0))
+        self._quiet = True
+        self._timer = self._loop.call_later(PROBE_SECONDS, self._check)
+
+
 class Queue:
     """What waits for a peer."""
 
@@ -329,6 +350,16 @@ def dialect_of(target: str) -> tuple[type[Session], str]:
     if target.startswith(OKO_2018):
         return Session2018, target.removeprefix(OKO_2018)
     return Session, target
+
+
+def name_of(writer: asyncio.StreamWriter) -> str:
+    """Who opened this connection: tcp:127.0.0.1:4711, or unix for a local tool."""
+    address = writer.get_extra_info("peername")
+    if not isinstance(address, tuple):
+        return "unix"
+    kind = "ssl" if writer.get_extra_info("ssl_object") is not None else "tcp"
+    host = f"[{address[0]}]" if ":" in address[0] else address[0]
+    return f"{kind}:{host}:{address[1]}"
 
 
 def cut(data: bytes) -> tuple[list[bytes], bytes]:

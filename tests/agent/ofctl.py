@@ -43,7 +43,7 @@ class Ofctl:
     def flows(self, *arguments: str) -> list[str]:
         """dump-flows br0 without times and counters, in order."""
         text = self("dump-flows", "br0", *arguments)
-        return [plain(line) for line in text.splitlines()[1:]]
+        return [plain(line) for line in text.splitlines() if line.startswith(" ")]
 
 
 def plain(line: str) -> str:
