@@ -75,16 +75,14 @@ def _receive_from(brick: Any) -> None:
         "EventOFPExperimenter", "EventOFPVendor", "EventOFPExperimenterStatsReply",
         "EventOFPVendorStatsReply", "EventOFPErrorMsg", "EventOFPBarrierReply",
     ):  # fmt: skip
-        event_class = getattr(ofp_event, name)
-
-        def receive(event: Any) -> None:
-            found = getattr(event.msg.datapath, _EXCHANGE, None)
-            if found is not None:
-                found.received(event.msg)
-
-        # os-ken looks for the states in an attribute of the handler.
-        brick.register_handler(event_class, handler.set_ev_handler(event_class, states)(receive))
+        framework.receive(brick, getattr(ofp_event, name), states, _received)
     setattr(brick, _RECEIVES, True)
+
+
+def _received(event: Any) -> None:
+    found = getattr(event.msg.datapath, _EXCHANGE, None)
+    if found is not None:
+        found.received(event.msg)
 
 
 class Exchange:

@@ -7,6 +7,7 @@ package imports it directly.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -29,3 +30,21 @@ def module(name: str) -> Any:
     if name.startswith("controller."):
         import_module(f"{package()}.base.app_manager")
     return import_module(f"{package()}.{name}")
+
+
+def receive(
+    brick: Any, event_class: Any, states: Sequence[str], function: Callable[[Any], None]
+) -> None:
+    """Calls function(event) in the thread that receives, while the connection is in these states.
+
+    brick: os-ken's OpenFlow application; what it handles itself is handled there, while events for
+    other applications wait in their queues. os-ken looks for the states in an attribute of the
+    handler, which a method cannot have.
+    """
+
+    def handle(event: Any) -> None:
+        function(event)
+
+    handle.__name__ = function.__name__
+    decorate = module("controller.handler").set_ev_handler(event_class, list(states))
+    brick.register_handler(event_class, decorate(handle))

@@ -191,10 +191,11 @@ def _chunks(source: Source, number: int, create_only: bool) -> Iterator[extensio
     if not 0 <= number <= 0xFFFF:
         raise OkoError(f"program {number}: numbers are from 1 to 65535")
     flags = extension.CREATE_ONLY if create_only else 0
-    return extension.load_chunks(number, _object(source), flags)
+    return extension.load_chunks(number, read_program(source), flags)
 
 
-def _object(source: Source) -> bytes:
+def read_program(source: Source) -> bytes:
+    """The object; OkoError: it cannot be read or compiled."""
     if isinstance(source, bytes):
         return source
     path = Path(source)

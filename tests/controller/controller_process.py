@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -47,10 +48,14 @@ class Controller:
         command: Sequence[str] = COMMAND,
         env: dict[str, str] | None = None,
         stdout: int | None = None,
+        plain: bool = False,  # the command is another controller, complete
     ) -> None:
+        self._plain = plain
         self.port = port or free_port()
         self._log = tempfile.NamedTemporaryFile(prefix="oko-controller-")  # noqa: SIM115
-        words = [*command, *map(str, apps), "--ofp-listen-port", str(self.port), *arguments]
+        words = [*command, *map(str, apps)]
+        if not plain:
+            words += ["--ofp-listen-port", str(self.port), *arguments]
         self.process = subprocess.Popen(
             words,
             stdout=self._log if stdout is None else stdout,
@@ -74,6 +79,14 @@ class Controller:
             time.sleep(0.02)
         raise AssertionError(f"no {text!r} in the log:\n" + "\n".join(self.log()))
 
+    def _wait_until_listening(self) -> None:
+        end = time.monotonic() + 30
+        while time.monotonic() < end and self.process.poll() is None:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
+                return
+            time.sleep(0.05)
+        raise AssertionError("nobody listens:\n" + "\n".join(self.log()))
+
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Its exit status after a signal."""
         if self.process.poll() is None:
@@ -87,7 +100,7 @@ class Controller:
 
     def __enter__(self) -> Controller:
         try:
-            self.wait_for("listening at")
+            self._wait_until_listening() if self._plain else self.wait_for("listening at")
         except BaseException:
             self.process.kill()
             self.process.wait()

@@ -1,0 +1,146 @@
+"""Faucet with the plugin, from PyPI, in an environment of its own: an ACL says filter_prog: 1.
+
+A port scan is played into port 1. Faucet's ACL drops what the filter port_scan matches; the rest
+travels through its learning switch to port 2.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from controller_process import ROOT, Controller, environment, free_port
+from environments import environment_with
+from switchd_process import Switchd
+from test_apps import TRACES, sources_of, split
+
+pytestmark = pytest.mark.long
+
+CONFIG = """
+vlans:
+  office:
+    vid: 100
+dps:
+  sw1:
+    dp_id: 0x51
+    hardware: "Open vSwitch"
+    interfaces:
+      1:
+        native_vlan: office
+        acls_in: [guard]
+      2:
+        native_vlan: office
+acls:
+  guard:
+    - rule:
+        filter_prog: FILTER
+        actions:
+          allow: False
+    - rule:
+        actions:
+          allow: True
+"""
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return environment_with(tmp_path_factory.mktemp("faucet") / "environment", "faucet==1.10.12")
+
+
+def variables(folder: Path, program: str = "1") -> dict[str, str]:
+    (folder / "faucet.yaml").write_text(CONFIG.replace("FILTER", program))
+    return {
+        "FAUCET_CONFIG": str(folder / "faucet.yaml"),
+        "FAUCET_LOG": str(folder / "faucet.log"),
+        "FAUCET_EXCEPTION_LOG": str(folder / "exceptions.log"),
+        "FAUCET_PROMETHEUS_PORT": str(free_port()),
+        "FAUCET_PROMETHEUS_ADDR": "127.0.0.1",
+        "OKO_FAUCET_PROGRAMS": f"1={ROOT / 'examples/bpf/port_scan.o'}",
+    }
+
+
+def wait_for_metric(port: str, line: str, seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    text = ""
+    while time.monotonic() < end:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as reply:
+                text = reply.read().decode()
+        except OSError:
+            text = ""
+        if line in text:
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"no {line} in Faucet's metrics:\n{text[-2000:]}")
+
+
+def start(python: Path, how: str, folder: Path, env: dict[str, str]) -> Controller:
+    """Faucet by its own command, or in oko-controller."""
+    env = env | {"PATH": f"{python.parent}:{os.environ['PATH']}"}
+    if how == "oko-controller":
+        command = [str(python), "-m", "oko.controller.launcher"]
+        apps = ["oko.controller.faucet", "faucet.faucet"]
+        return Controller(*apps, hub="eventlet", command=command, env=env)
+    port = free_port()
+    command = [
+        str(python.parent / "faucet"), "--use-stderr", "--ryu-app-lists", "oko.controller.faucet",
+        f"--ryu-ofp-tcp-listen-port={port}",
+    ]  # fmt: skip
+    return Controller(hub="eventlet", port=port, command=command, env=env, plain=True)
+
+
+@pytest.mark.parametrize("how", ("faucet", "oko-controller"))
+def test_acl_with_a_filter(python: Path, how: str, tmp_path: Path) -> None:
+    env = variables(tmp_path)
+    a, b = split(TRACES / "scan.pcap", tmp_path)
+    out = tmp_path / "out.pcap"
+    with start(python, how, tmp_path, env) as controller:
+        with Switchd(
+            tmp_path / "run", "--bridge", "br0", "--dpid", "0x51",
+            "--port", f"1=pcap:{a},loop", "--port", f"2=pcap:{b},write={out},loop",
+            "--controller", f"tcp:127.0.0.1:{controller.port}",
+        ) as switch:  # fmt: skip
+            controller.wait_for("program 1 is")
+            wait_for_metric(
+                env["FAUCET_PROMETHEUS_PORT"], 'dp_status{dp_id="0x51",dp_name="sw1"} 1.0'
+            )
+            time.sleep(4)
+            since = time.time()
+            time.sleep(3)
+            assert switch.stop() == 0
+            refused = [line for line in switch.log() if "FLOW_MOD" in line]
+        exceptions = tmp_path / "exceptions.log"  # at its end Faucet logs that its threads end
+        assert not exceptions.exists() or exceptions.read_text() == ""
+        # osken-manager leaves SIGTERM alone.
+        assert controller.stop() == (0 if how == "oko-controller" else -signal.SIGTERM)
+    assert refused == []
+    assert "10.0.0.11" in sources_of(out), "the scan passed until it was one"
+    assert set(sources_of(out, since)) == {"10.0.0.1"}
+
+
+@pytest.mark.parametrize("wrong", ("0", "70000", "first"))
+def test_faucet_refuses_a_wrong_number(python: Path, wrong: str, tmp_path: Path) -> None:
+    env = variables(tmp_path, wrong)
+    with start(python, "oko-controller", tmp_path, env) as controller:
+        log, end = "", time.monotonic() + 15
+        while "filter_prog" not in log and time.monotonic() < end:
+            time.sleep(0.1)
+            log = (tmp_path / "faucet.log").read_text()
+        controller.stop()
+    assert f"filter_prog: {wrong} is not a number from 1 to 65535" in log
+
+
+def test_says_what_is_wrong_with_the_programs(python: Path, tmp_path: Path) -> None:
+    command = [str(python), "-m", "oko.controller.launcher", "oko.controller.faucet"]
+    for value, words in (
+        ("port_scan.o", "is not NUMBER=PATH"),
+        ("1=no/such.o", "no/such.o: No such"),
+    ):
+        env = environment("eventlet") | variables(tmp_path) | {"OKO_FAUCET_PROGRAMS": value}
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 1 and words in done.stderr and "Traceback" not in done.stderr
