@@ -135,6 +135,6 @@ def test_mutants() -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("seed", range(2, 10))
+@pytest.mark.parametrize("seed", range(2, 6))
 def test_more_mutants(seed: int) -> None:
-    assert try_mutants(seed, 8000) > 1000
+    assert try_mutants(seed, 1500) > 180
