@@ -343,6 +343,7 @@ def script_of(
         flows.append(flow)
         script.append(Change((FlowMod(flow),)))
     later = 0
+    rounds = min(rounds, n_packets)  # a capture may have a single packet
     for i in range(rounds):
         part = packets[i * n_packets // rounds : (i + 1) * n_packets // rounds]
         part = [replace(a, ns=a.ns + later) for a in part]
