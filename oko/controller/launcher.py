@@ -109,7 +109,9 @@ def _run(arguments: argparse.Namespace, rest: list[str]) -> int:
     manager.load_apps([f"{framework.package()}.{LISTENER}"])
     host, port = arguments.ofp_listen_host, arguments.ofp_listen_port
     _check_address(host, port)
-    options = ["--ofp-listen-host", host, "--ofp-tcp-listen-port", str(port), *rest]
+    # Which of the two ports counts depends on whether there is a key.
+    options = ["--ofp-tcp-listen-port", str(port), "--ofp-ssl-listen-port", str(port)]
+    options += ["--ofp-listen-host", host, *rest]
     # Whatever applications registered as options at import is known by now.
     framework.module("cfg").CONF(
         args=options,

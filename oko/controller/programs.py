@@ -84,7 +84,7 @@ class FilterPrograms:
 
     # ---------------------------------------------------------------- maps
 
-    def dump(self, program: int, map: int | str = 0) -> dict[bytes, bytes]:
+    def dump(self, program: int, map: int | str) -> dict[bytes, bytes]:
         """The entries of a map, given by number or name."""
         exchange, name = self._exchange, _map_name(program, map)
         exchange.greet(self.timeout)

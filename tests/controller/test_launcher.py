@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import socket
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 from controller_process import Controller, free_port, run_controller
+from switchd_process import Switchd
 
 APP = """
 from os_ken.base import app_manager
@@ -113,6 +116,27 @@ def test_address_in_use(app: Path) -> None:
         port = other.getsockname()[1]
         status, errors = run_controller(str(app), "--ofp-listen-port", str(port))
     assert status == 1 and f"127.0.0.1:{port}" in errors and "in use" in errors
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+@pytest.mark.parametrize("hub", ("native", "eventlet"))
+def test_tls(app: Path, hub: str, tmp_path: Path) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=oko",
+         "-days", "2", "-keyout", str(key), "-out", str(certificate)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    options = ["--", "--ctl-privkey", str(key), "--ctl-cert", str(certificate)]
+    options += ["--ca-certs", str(certificate)]
+    with Controller(app, hub=hub, arguments=options) as controller:
+        with Switchd(
+            tmp_path / "run", "--bridge", "br0", "--controller", f"ssl:127.0.0.1:{controller.port}",
+            "--private-key", str(key), "--certificate", str(certificate),
+            "--ca-cert", str(certificate),
+        ):  # fmt: skip
+            controller.wait_for("a switch says hello")
+        assert controller.stop() == 0
 
 
 def test_options_of_os_ken_follow_two_dashes(app: Path) -> None:
