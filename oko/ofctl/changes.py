@@ -7,7 +7,6 @@ all or nothing: native in OpenFlow 1.4 and later, ONF's extension (EXT-230) in 1
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TypeAlias
@@ -16,22 +15,16 @@ from oko.model.flow import ADD, MODIFY, MODIFY_STRICT, TABLE_ALL, FlowMod, Group
 from oko.ofctl.run import FIRST, SINCE_13, Run
 from oko.openflow.client import Connection, RefusedError
 from oko.openflow.common import (
-    NICIRA,
     OF10,
-    OF13,
     OF14,
-    ONF,
-    TYPES,
     OpenFlowError,
-    experimenter_message,
     fail,
-    message,
 )
 from oko.openflow.flows import encode_flow_mod
 
 Change: TypeAlias = FlowMod | GroupMod | MeterMod
 BATCH = 1000
-NXT_FLOW_MOD_TABLE_ID = 15
+_BUNDLE = 1
 
 
 def encode(version: int, change: Change, *, plain: bool = False) -> bytes:
@@ -94,8 +87,9 @@ def send(run: Run, switch: Connection, changes: Sequence[Change]) -> None:
         return
     if switch.version == OF10 and any(needs_tables(change) for change in changes):
         # From then on the table goes with the command of every flow-mod.
-        body = struct.pack("!B7x", 1)
-        switch.send(experimenter_message(OF10, 0, NICIRA, NXT_FLOW_MOD_TABLE_ID, body))
+        from oko.openflow.nicira_messages import encode_flow_mod_table_id
+
+        switch.send(encode_flow_mod_table_id(OF10))
         messages = [_with_tables(change) for change in changes]
     else:
         messages = [encode(switch.version, change, plain=plain) for change in changes]
@@ -117,41 +111,30 @@ def _batches(messages: list[bytes]) -> Iterator[list[bytes]]:
 
 # ---------------------------------------------------------------- bundles
 
-OPEN, OPENED, CLOSE, CLOSED, COMMIT, COMMITTED, DISCARD, DISCARDED = range(8)
-ATOMIC, ORDERED = 1, 2
-_BUNDLE = 1
-ONF_BUNDLE_CONTROL, ONF_BUNDLE_ADD = 2300, 2301
-
-
-def _control(version: int, kind: int) -> bytes:
-    body = struct.pack("!IHH", _BUNDLE, kind, ATOMIC | ORDERED)
-    if version == OF13:
-        return experimenter_message(version, 0, ONF, ONF_BUNDLE_CONTROL, body)
-    return message(version, TYPES[version]["BUNDLE_CONTROL"], 0, body)
-
-
-def _add(version: int, inner: bytes, xid: int) -> bytes:
-    """The inner message has the outer one's xid (1.4.1, 7.3.9.6)."""
-    body = struct.pack("!I2xH", _BUNDLE, ATOMIC | ORDERED) + inner[:4]
-    body += xid.to_bytes(4, "big") + inner[8:]
-    if version == OF13:
-        return experimenter_message(version, 0, ONF, ONF_BUNDLE_ADD, body)
-    return message(version, TYPES[version]["BUNDLE_ADD_MESSAGE"], 0, body)
-
 
 def _send_bundle(switch: Connection, messages: list[bytes]) -> None:
+    from oko.openflow import bundles
+    from oko.openflow.bundles import BundleAdd, BundleControl
+
     version = switch.version
     if version == OF10:
         fail("OFPBRC_BAD_TYPE", "OpenFlow 1.0 has no bundles", "-O OpenFlow14")
-    switch.transact(_control(version, OPEN))
+
+    def control(kind: int) -> bytes:
+        return bundles.encode_bundle_control(version, BundleControl(_BUNDLE, kind))
+
+    switch.transact(control(bundles.OPEN_REQUEST))
     try:
         for batch in _batches(messages):
-            first = switch.coming_xid
-            switch.send(*(_add(version, inner, first + i) for i, inner in enumerate(batch)))
-            refused = switch.barrier()
-            if refused:
-                raise refused[0]
-        switch.transact(_control(version, COMMIT))
+            first = switch.coming_xid  # the inner message has the outer one's number
+            switch.send(
+                *(
+                    bundles.encode_bundle_add(version, BundleAdd(_BUNDLE, inner), first + i)
+                    for i, inner in enumerate(batch)
+                )
+            )
+            switch.finish()
+        switch.transact(control(bundles.COMMIT_REQUEST))
     except RefusedError:
-        switch.send(_control(version, DISCARD), ignore_errors=True)
+        switch.send(control(bundles.DISCARD_REQUEST), ignore_errors=True)
         raise

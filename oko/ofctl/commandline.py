@@ -130,6 +130,26 @@ COMMANDS: tuple[Command, ...] = (
             "groups:meter_stats", 1, 2, _GROUPS, True),
     Command("meter-features", "SWITCH", "print what meters can be",
             "groups:meter_features", 1, 1, _GROUPS, True),
+    Command("packet-out", "SWITCH IN_PORT ACTIONS PACKET...",
+            "send packets (in hexadecimal) through actions; or SWITCH 'in_port=.. packet=.. "
+            "actions=..'", "packets:packet_out", 2, None, _PACKETS),
+    Command("trace", "SWITCH PACKET",
+            "show a packet's way through tables, filters and actions of oko-switchd, without "
+            "sending it: PACKET is a flow, a frame in hexadecimal (with --in-port) or "
+            "CAPTURE:NUMBER", "trace:trace", 2, 3, _PACKETS, True),
+    Command("monitor", "SWITCH [MISSLEN]", "print what the switch sends by itself",
+            "packets:monitor", 1, 2, _PACKETS, True),
+    Command("ping", "TARGET [N]", "latency of N-byte echoes", "packets:ping", 1, 2, _PACKETS, True),
+    Command("probe", "TARGET", "whether TARGET is up", "packets:probe", 1, 1, _PACKETS),
+    Command("benchmark", "TARGET N COUNT", "bandwidth of COUNT N-byte echoes",
+            "packets:benchmark", 3, 3, _PACKETS),
+    Command("ofp-parse", "FILE", "print the messages in a file",
+            "packets:parse_file", 1, 1, _OTHER),
+    Command("completion", "SHELL", "print completion for bash, zsh or fish",
+            "shell:completion", 1, 1, _OTHER),
+    Command("man", "", "print the man page: oko-ofctl man | man -l -", "shell:man", 0, 0, _OTHER),
+    Command("print-error", "ENUM", "print an error's numbers by version",
+            "packets:print_error", 1, 1, _OTHER),
 )  # fmt: skip
 
 OPTIONS: tuple[Option, ...] = (
@@ -167,7 +187,9 @@ OPTIONS: tuple[Option, ...] = (
     Option("no-names", "numbers of ports"),
     Option("color", "always, never or auto (the default: on a terminal)", value="[WHEN]"),
     Option("interval", "send-maps: also every so many seconds", "", "SECS"),
-    Option("count", "send-maps, monitor: end after so many", "", "N"),
+    Option("count", "send-maps, monitor, ping: end after so many", "", "N"),
+    Option("in-port", "trace: where the packet comes in (1)", "", "PORT"),
+    Option("timestamp", "monitor: with the time"),
     Option("help", "this text", "h", section="Other"),
     Option("version", "name and version", "V", section="Other"),
 )  # fmt: skip

@@ -8,7 +8,7 @@ A message that cannot be read is shown with its reason and its bytes; nothing he
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from oko.errors import OkoError
 from oko.model.fields import PORT_ANY
@@ -23,7 +23,7 @@ from oko.openflow.common import (
     ONF,
     TYPE_NAMES,
 )
-from oko.text.action_format import format_instructions
+from oko.text.action_format import format_actions, format_instructions
 from oko.text.match import format_match
 
 _COMMANDS = ("ADD", "MOD", "MOD_STRICT", "DEL", "DEL_STRICT")
@@ -33,6 +33,7 @@ _NICIRA = {
     12: "NXT_SET_FLOW_FORMAT", 13: "NXT_FLOW_MOD", 14: "NXT_FLOW_REMOVED",
     15: "NXT_FLOW_MOD_TABLE_ID", 16: "NXT_SET_PACKET_IN_FORMAT", 17: "NXT_PACKET_IN",
     18: "NXT_FLOW_AGE", 19: "NXT_SET_ASYNC_CONFIG", 20: "NXT_SET_CONTROLLER_ID",
+    30: "NXT_PACKET_IN2",
 }  # fmt: skip
 _OKO = {
     1: "OKO_HELLO", 2: "OKO_LOAD_FILTER_PROG", 3: "OKO_LOADED", 4: "OKO_UNLOAD_FILTER_PROG",
@@ -59,14 +60,27 @@ def type_name(msg: bytes) -> str:
 def describe(msg: bytes, *, more: bool = False) -> str:
     """A message, on one or more lines."""
     version, name = msg[0], type_name(msg)
+    if version not in TYPE_NAMES:
+        return f"a message of an unknown version {version:#x}:\n{hex_dump(msg)}"
     head = title(name, version, xid_of(msg))
     handler = _HANDLERS.get(name)
-    if handler is None:
-        return head
     try:
-        return head + handler(version, msg)
-    except OkoError as exc:
+        if name in _MULTIPART_NAMES and len(msg) >= 12:
+            return _multipart(msg, reply=name.endswith("REPLY")) + _bytes(msg, more)
+        if handler is None:
+            return head + _bytes(msg, more)
+        return head + handler(version, msg) + _bytes(msg, more)
+    except (OkoError, struct.error) as exc:
         return f"{head} ***decode error: {exc}***\n" + hex_dump(msg)
+
+
+_MULTIPART_NAMES = (
+    "OFPT_STATS_REQUEST", "OFPT_STATS_REPLY", "OFPT_MULTIPART_REQUEST", "OFPT_MULTIPART_REPLY",
+)  # fmt: skip
+
+
+def _bytes(msg: bytes, more: bool) -> str:
+    return "\n" + hex_dump(msg) if more else ""
 
 
 def hex_dump(data: bytes) -> str:
@@ -77,7 +91,8 @@ def hex_dump(data: bytes) -> str:
         cells = [f"{byte:02x}" for byte in part] + ["  "] * (16 - len(part))
         left, right = " ".join(cells[:8]), " ".join(cells[8:])
         shown = "".join(chr(b) if 32 <= b < 127 else "." for b in part)
-        lines.append(f"{at:08x}  {left}-{right} |{shown:<16}|")
+        dash = "-" if len(part) > 8 else " "
+        lines.append(f"{at:08x}  {left}{dash}{right} |{shown:<16}|")
     return "\n".join(lines)
 
 
@@ -165,7 +180,243 @@ def flow_mod_text(mod: FlowMod, buffered: str = "", version: int = 0) -> str:
     return " ".join([*words, f"actions={format_instructions(flow.instructions, version)}"])
 
 
+def _hello(version: int, msg: bytes) -> str:
+    from oko.openflow.client import versions_of
+
+    bits = versions_of(msg)
+    shown = ", ".join(f"0x{v:02x}" for v in range(32) if bits >> v & 1)
+    return f"\n version bitmap: {shown}"
+
+
+def _echo(version: int, msg: bytes) -> str:
+    payload = msg[8:]
+    text = f" {len(payload)} bytes of payload"
+    return f"{text}\n{hex_dump(payload)}" if payload else text
+
+
+def _error(version: int, msg: bytes) -> str:
+    from oko.openflow.common import decode_error
+
+    found = decode_error(version, msg)
+    text = f" {found.name}"
+    if found.name.startswith("OFPHFC_"):
+        return f"{text}\n{found.data.decode('utf-8', 'replace')}"
+    if len(found.data) >= 8 and int.from_bytes(found.data[2:4], "big") == len(found.data):
+        return f"{text}\n{describe(found.data)}"
+    return f"{text}\n{hex_dump(found.data)}" if found.data else text
+
+
+def _features(version: int, msg: bytes) -> str:
+    from oko.ofctl import switch
+    from oko.openflow import messages
+
+    found = messages.decode_features(version, msg)
+    lines = switch.features_lines(version, found)
+    for port in switch.by_number(found.ports):
+        lines += switch.port_lines(version, port)
+    return f" dpid:{found.dpid:016x}\n" + "\n".join(lines)
+
+
+def _config(version: int, msg: bytes) -> str:
+    from oko.ofctl import switch
+    from oko.openflow import messages
+
+    found = messages.decode_config(msg)
+    return f" frags={switch.FRAGS[found.flags & 3]} miss_send_len={found.miss_send_len}"
+
+
+def _port_status(version: int, msg: bytes) -> str:
+    from oko.ofctl import switch
+    from oko.openflow import port_messages
+
+    number, port = port_messages.decode_port_status(version, msg)
+    reason = {0: "ADD", 1: "DEL", 2: "MOD"}.get(number, str(number))
+    return f" {reason}:" + "\n".join(switch.port_lines(version, port))
+
+
+_REASONS = ("no_match", "action", "invalid_ttl", "action_set", "group", "packet_out")
+
+
+def _packet_in(version: int, msg: bytes) -> str:
+    from oko.ofctl.frames import summary
+    from oko.openflow import packets
+    from oko.openflow.flows import NO_BUFFER
+
+    found = packets.decode_packet_in(version, msg)
+    words = [f"table_id={found.table}"] if found.table else []
+    if _has_cookie(version, msg, found.cookie):
+        words.append(f"cookie={found.cookie:#x}")
+    words.append(f"total_len={found.total_len}")
+    fields = format_match(found.match) if found.match else f"in_port={port_text(found.in_port)}"
+    words.append(fields)
+    known = found.reason < len(_REASONS)
+    words.append(f"(via {_REASONS[found.reason] if known else found.reason})")
+    words.append(f"data_len={len(found.data)}")
+    unbuffered = found.buffer_id == NO_BUFFER
+    words.append("(unbuffered)" if unbuffered else f"buffer={found.buffer_id:#010x}")
+    return " " + " ".join(words) + "\n" + summary(found.data)
+
+
+def _has_cookie(version: int, msg: bytes, cookie: int) -> bool:
+    """Whether a packet-in tells of a flow: not 1.0's own, nor one that missed or was sent out."""
+    if msg[1] != EXPERIMENTER:
+        return version != OF10 and cookie != _NO_COOKIE
+    if int.from_bytes(msg[12:16], "big") == 30:  # NXT_PACKET_IN2: the property is there, or not
+        there = any(kind == _NXPINT_COOKIE for kind, _ in _properties(msg[16:]))
+        return there and cookie != _NO_COOKIE
+    return cookie != _NO_COOKIE
+
+
+def _properties(data: bytes) -> Iterator[tuple[int, bytes]]:
+    from oko.openflow.port_messages import properties
+
+    return properties(data)
+
+
+_NXPINT_COOKIE = 4
+_NO_COOKIE = (1 << 64) - 1
+_REMOVED = ("idle", "hard", "delete", "group_delete", "meter_delete", "eviction")
+
+
+def _flow_removed(version: int, msg: bytes) -> str:
+    from oko.ofctl.printing import duration_text
+    from oko.openflow import flow_stats
+
+    found = flow_stats.decode_flow_removed(version, msg)
+    parts = [f"priority={found.priority}"] if found.priority != PRIORITY_DEFAULT else []
+    parts += [f"filter_prog={found.filter_prog}"] if found.filter_prog else []
+    parts += [format_match(found.match)] if found.match else []
+    known = found.reason < len(_REMOVED)
+    words = [",".join(parts)] if parts else []
+    words.append(f"reason={_REMOVED[found.reason] if known else found.reason}")
+    if version != OF10:
+        words.append(f"table_id={found.table}")
+    words += [f"cookie:{found.cookie:#x}"] if found.cookie else []
+    words.append(f"duration{duration_text(found.duration)} idle{found.idle_timeout}")
+    if version != OF10 and found.hard_timeout:
+        words.append(f"hard{found.hard_timeout}")
+    words.append(f"pkts{found.n_packets} bytes{found.n_bytes}")
+    return " " + " ".join(words)
+
+
+def _group_mod(version: int, msg: bytes) -> str:
+    from oko.openflow.groups import decode_group_mod
+    from oko.text.groups import format_group
+
+    mod = decode_group_mod(version, msg)
+    verb = {"add": "ADD", "modify": "MOD", "add_or_mod": "ADD_OR_MOD"}.get(mod.command, "DEL")
+    return f"\n {verb} {format_group(mod.group, version)}"
+
+
+def _meter_mod(version: int, msg: bytes) -> str:
+    from oko.openflow.meters import decode_meter_mod
+    from oko.text.groups import format_meter
+
+    mod = decode_meter_mod(version, msg)
+    if mod.command == "delete":
+        return f" DEL meter={mod.meter.id}"
+    return f" {'ADD' if mod.command == 'add' else 'MOD'} {format_meter(mod.meter)}"
+
+
+def _packet_out(version: int, msg: bytes) -> str:
+    from oko.ofctl.frames import summary
+    from oko.openflow import packets
+
+    out = packets.decode_packet_out(version, msg)
+    shown = format_actions(out.actions, version)
+    head = f" in_port={port_text(out.in_port)} actions={shown} data_len={len(out.data)}"
+    return f"{head}\n{summary(out.data)}" if out.data else head
+
+
+_MULTIPARTS = {
+    0: "DESC", 1: "FLOW", 2: "AGGREGATE", 3: "TABLE", 4: "PORT", 5: "QUEUE", 6: "GROUP",
+    7: "GROUP_DESC", 8: "GROUP_FEATURES", 9: "METER", 10: "METER_CONFIG", 11: "METER_FEATURES",
+    12: "TABLE_FEATURES", 13: "PORT_DESC", 14: "TABLE_DESC", 15: "QUEUE_DESC", 16: "FLOW_MONITOR",
+}  # fmt: skip
+
+
+def multipart_name(msg: bytes) -> str:
+    """OFPST_FLOW, NXST_FLOW, ... of a multipart message."""
+    kind = int.from_bytes(msg[8:10], "big")
+    if kind != 0xFFFF:
+        return f"OFPST_{_MULTIPARTS.get(kind, kind)}"
+    at = 12 if msg[0] == OF10 else 16
+    experimenter, subtype = (int.from_bytes(msg[i : i + 4], "big") for i in (at, at + 4))
+    if experimenter == NICIRA:
+        return {0: "NXST_FLOW", 1: "NXST_AGGREGATE"}.get(subtype, f"NXST_{subtype}")
+    if experimenter == OKO:
+        return {1: "OKO_SHOW", 2: "OKO_DUMP_MAP"}.get(subtype, f"OKO_{subtype}")
+    return f"experimenter {experimenter:#x} statistics {subtype}"
+
+
+def _multipart(msg: bytes, reply: bool) -> str:
+    from oko.ofctl import printing, switch
+    from oko.openflow import flow_stats, port_messages, tables
+
+    version, name = msg[0], multipart_name(msg)
+    head = title(f"{name} {'reply' if reply else 'request'}", version, xid_of(msg))
+    head += " flags=[more]" if msg[11] & 1 else ""
+    if not reply:
+        return head + (" port=ANY" if name == "OFPST_PORT_DESC" else "")
+    if name in ("OFPST_FLOW", "NXST_FLOW"):
+        entries = flow_stats.decode_flow_stats(version, msg)
+        return "\n".join([head, *(printing.flow_line(entry, version) for entry in entries)])
+    if name == "OFPST_PORT_DESC":
+        ports = switch.by_number(port_messages.decode_port_desc(version, msg))
+        return "\n".join([head, *(line for p in ports for line in switch.port_lines(version, p))])
+    if name == "OFPST_PORT":
+        counters = port_messages.decode_port_stats(version, msg)
+        lines = [line for c in counters for line in switch.counters_lines(version, c)]
+        return "\n".join([f"{head} {len(counters)} ports", *lines])
+    if name == "OFPST_TABLE":
+        found = tables.decode_table_stats(version, msg)
+        return (head + "".join(switch.table_lines(version, found))).rstrip("\n")
+    if name in ("OFPST_AGGREGATE", "NXST_AGGREGATE"):
+        packets, octets, flows = flow_stats.decode_aggregate(version, msg)
+        return f"{head} packet_count={packets} byte_count={octets} flow_count={flows}"
+    return head
+
+
+def _bundle_control(version: int, msg: bytes) -> str:
+    from oko.openflow.bundles import ATOMIC, ORDERED, decode_bundle_control
+
+    found = decode_bundle_control(msg)
+    names = ("OPEN", "CLOSE", "COMMIT", "DISCARD")
+    name = names[found.type // 2] if found.type < 8 else str(found.type)
+    side = "REPLY" if found.type & 1 else "REQUEST"
+    flags = ((ATOMIC, "atomic"), (ORDERED, "ordered"))
+    shown = " ".join(word for bit, word in flags if found.flags & bit) or "0"
+    return f"\n bundle_id={found.id:#x} type={name}_{side} flags={shown}"
+
+
+def _bundle_add(version: int, msg: bytes) -> str:
+    from oko.openflow.bundles import decode_bundle_add
+
+    found = decode_bundle_add(msg)
+    return f"\n bundle_id={found.id:#x}\n{describe(found.message)}"
+
+
 _HANDLERS: dict[str, Callable[[int, bytes], str]] = {
     "OFPT_FLOW_MOD": _flow_mod,
     "NXT_FLOW_MOD": _flow_mod,
+    "OFPT_HELLO": _hello,
+    "OFPT_ERROR": _error,
+    "OFPT_ECHO_REQUEST": _echo,
+    "OFPT_ECHO_REPLY": _echo,
+    "OFPT_FEATURES_REPLY": _features,
+    "OFPT_GET_CONFIG_REPLY": _config,
+    "OFPT_SET_CONFIG": _config,
+    "OFPT_PORT_STATUS": _port_status,
+    "OFPT_PACKET_IN": _packet_in,
+    "NXT_PACKET_IN": _packet_in,
+    "NXT_PACKET_IN2": _packet_in,
+    "OFPT_PACKET_OUT": _packet_out,
+    "OFPT_FLOW_REMOVED": _flow_removed,
+    "NXT_FLOW_REMOVED": _flow_removed,
+    "OFPT_GROUP_MOD": _group_mod,
+    "OFPT_METER_MOD": _meter_mod,
+    "OFPT_BUNDLE_CONTROL": _bundle_control,
+    "ONFT_BUNDLE_CONTROL": _bundle_control,
+    "OFPT_BUNDLE_ADD_MESSAGE": _bundle_add,
+    "ONFT_BUNDLE_ADD_MESSAGE": _bundle_add,
 }

@@ -182,11 +182,11 @@ class Ports(Mapping[str, int]):
 
 def port_names(switch: Connection) -> dict[int, str]:
     """Names of a switch's ports by number."""
-    from oko.openflow import replies
+    from oko.openflow import port_messages
 
-    request = replies.encode_port_desc_request(switch.version)
+    request = port_messages.encode_port_desc_request(switch.version)
     return {
         port.number: port.name
         for reply in switch.multipart(request)
-        for port in replies.decode_port_desc(switch.version, reply)
+        for port in port_messages.decode_port_desc(switch.version, reply)
     }

@@ -7,22 +7,25 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from oko.errors import OkoError
-from oko.model.fields import PORT_LOCAL
+from oko.model.fields import PORT_ANY, PORT_LOCAL
 from oko.ofctl.commandline import UsageError
 from oko.ofctl.printing import duration_text, port_text, title, xid_of
 from oko.ofctl.run import Run
-from oko.openflow import replies
+from oko.openflow import messages, port_messages, tables
 from oko.openflow.client import Connection
 from oko.openflow.common import (
     FEATURES_REQUEST,
     GET_CONFIG_REQUEST,
     MP_DESC,
+    MP_QUEUE,
     MP_TABLE,
     OF10,
     encode_multipart,
     message,
 )
-from oko.openflow.replies import Features, PortCounters, PortDesc, TableCounters
+from oko.openflow.messages import Features
+from oko.openflow.port_messages import QUEUE_ALL, PortCounters, PortDesc, PortMod
+from oko.openflow.tables import TableCounters
 from oko.text.values import format_mac
 
 _CAPABILITIES = (
@@ -44,7 +47,7 @@ _MEDIA = ("COPPER", "FIBER", "AUTO_NEG", "AUTO_PAUSE", "AUTO_PAUSE_ASYM")
 _FEATURES_10 = dict(enumerate(_SPEEDS + _MEDIA))
 _FEATURES = dict(enumerate((*_SPEEDS, "40GB-FD", "100GB-FD", "1TB-FD", "OTHER", *_MEDIA)))
 _BITS_PER_SECOND = (10, 10, 100, 100, 1000, 1000, 10_000, 40_000, 100_000, 1_000_000)
-_FRAGS = ("normal", "drop", "reassemble", "nx-match")
+FRAGS = ("normal", "drop", "reassemble", "nx-match")
 
 
 def _bit_names(bits: int, names: dict[int, str]) -> list[str]:
@@ -63,13 +66,13 @@ def show(run: Run, words: list[str]) -> None:
     switch = run.connect(words[0])
     version = switch.version
     answer = switch.transact(message(version, FEATURES_REQUEST, 0))
-    features = replies.decode_features(version, answer)
+    features = messages.decode_features(version, answer)
     ports, port_titles = features.ports, ""
     if version != OF10:
         ports, port_titles = port_descs(switch)
     answered = switch.transact(message(version, GET_CONFIG_REQUEST, 0))
-    config = replies.decode_config(answered)
-    frags = _FRAGS[config.flags & 3]
+    config = messages.decode_config(answered)
+    frags = FRAGS[config.flags & 3]
     if run.json:
         run.print_json(
             {
@@ -85,7 +88,7 @@ def show(run: Run, words: list[str]) -> None:
         )
         return
     head = title("OFPT_FEATURES_REPLY", version, xid_of(answer))
-    print("\n".join([f"{head} dpid:{features.dpid:016x}", *_features_lines(version, features)]))
+    print("\n".join([f"{head} dpid:{features.dpid:016x}", *features_lines(version, features)]))
     if port_titles:
         print(port_titles)
     for port in by_number(ports):
@@ -101,7 +104,7 @@ def _capabilities(version: int, features: Features) -> list[str]:
     return _bit_names(features.capabilities, names)
 
 
-def _features_lines(version: int, features: Features) -> list[str]:
+def features_lines(version: int, features: Features) -> list[str]:
     auxiliary = f", auxiliary_id:{features.auxiliary}" if features.auxiliary else ""
     lines = [f"n_tables:{features.n_tables}, n_buffers:{features.n_buffers}{auxiliary}"]
     lines.append("capabilities: " + " ".join(_capabilities(version, features)))
@@ -119,9 +122,9 @@ def port_descs(switch: Connection) -> tuple[tuple[PortDesc, ...], str]:
     """The ports that PORT_DESC tells of, and the reply's title."""
     found: list[PortDesc] = []
     head = ""
-    for reply in switch.multipart(replies.encode_port_desc_request(switch.version)):
+    for reply in switch.multipart(port_messages.encode_port_desc_request(switch.version)):
         head = head or title("OFPST_PORT_DESC reply", switch.version, xid_of(reply))
-        found += replies.decode_port_desc(switch.version, reply)
+        found += port_messages.decode_port_desc(switch.version, reply)
     return tuple(found), head
 
 
@@ -179,16 +182,17 @@ def dump_desc(run: Run, words: list[str]) -> None:
     """dump-desc SWITCH"""
     switch = run.connect(words[0])
     (reply,) = switch.multipart(encode_multipart(switch.version, 0, MP_DESC))
-    found = replies.decode_description(switch.version, reply)
+    found = messages.decode_desc(switch.version, reply)
     if run.json:
         run.print_json(asdict(found))
         return
     print(title("OFPST_DESC reply", switch.version, xid_of(reply)))
     print(f"Manufacturer: {found.manufacturer}\nHardware: {found.hardware}")
-    print(f"Software: {found.software}\nSerial Num: {found.serial}\nDP Description: {found.dp}")
+    print(
+        f"Software: {found.software}\nSerial Num: {found.serial}\nDP Description: {found.datapath}"
+    )
 
 
-_WILDCARDS_ALL_10 = 0x3FFFFF
 _MATCHING_10 = "in_port eth_{src,dst,type} vlan_{vid,pcp} ip_{src,dst} nw_{proto,tos} tcp_{src,dst}"
 
 
@@ -196,22 +200,22 @@ def dump_tables(run: Run, words: list[str]) -> None:
     """dump-tables SWITCH"""
     switch = run.connect(words[0])
     version = switch.version
-    tables: list[TableCounters] = []
+    found: list[TableCounters] = []
     head = ""
     for reply in switch.multipart(encode_multipart(version, 0, MP_TABLE)):
         head = head or title("OFPST_TABLE reply", version, xid_of(reply))
-        tables += replies.decode_table_stats(version, reply)
+        found += tables.decode_table_stats(version, reply)
     if run.json:
         shown = [
-            {"table": t.number, "n_flows": t.n_flows, "lookups": t.lookups, "matches": t.matches}
-            for t in tables
+            {"table": t.table, "n_flows": t.n_flows, "lookups": t.lookups, "matches": t.matches}
+            for t in found
         ]
         run.print_json({"tables": shown})
         return
-    print(head + "".join(table_lines(version, tables)), end="")
+    print(head + "".join(table_lines(version, found)), end="")
 
 
-def table_lines(version: int, tables: list[TableCounters]) -> list[str]:
+def table_lines(version: int, found: list[TableCounters]) -> list[str]:
     """Tables as dump-tables prints them: equal ones that follow each other are put together."""
     parts: list[str] = []
     before: TableCounters | None = None
@@ -225,25 +229,23 @@ def table_lines(version: int, tables: list[TableCounters]) -> list[str]:
         parts.append(f"\n  {which}: ditto\n")
         ditto.clear()
 
-    for table in tables:
-        same = before is not None and replace(before, number=table.number) == table
+    for table in found:
+        same = before is not None and replace(before, table=table.table) == table
         if same:
-            ditto.append(table.number)
+            ditto.append(table.table)
             continue
         end_ditto()
         name = f' ("{table.name}")' if table.name else ""
-        parts.append(f"\n  table {table.number}{name}:\n")
+        parts.append(f"\n  table {table.table}{name}:\n")
         counters = f"active={table.n_flows}, lookup={table.lookups}, matched={table.matches}"
         parts.append(f"    {counters}\n")
         if version == OF10:
-            features = (table.max_entries, table.wildcards)
-            if before is not None and features == (before.max_entries, before.wildcards):
+            if before is not None and table.max_entries == before.max_entries:
                 parts.append("    (same features)\n")
             else:
                 if table.max_entries:
                     parts.append(f"    max_entries={table.max_entries}\n")
-                if table.wildcards == _WILDCARDS_ALL_10:
-                    parts.append(f"    matching:\n      exact match or wildcard: {_MATCHING_10}\n")
+                parts.append(f"    matching:\n      exact match or wildcard: {_MATCHING_10}\n")
         before = table
     end_ditto()
     return parts
@@ -289,9 +291,9 @@ def dump_ports(run: Run, words: list[str]) -> None:
         number = find_port(switch, words[1], words[0]).number
     found: list[PortCounters] = []
     head = ""
-    for reply in switch.multipart(replies.encode_port_request(version, number)):
+    for reply in switch.multipart(port_messages.encode_port_stats_request(version, number)):
         head = head or title("OFPST_PORT reply", version, xid_of(reply))
-        found += replies.decode_port_stats(version, reply)
+        found += port_messages.decode_port_stats(version, reply)
     if run.json:
         run.print_json({"ports": [_counters_json(counters) for counters in found]})
         return
@@ -358,7 +360,8 @@ def mod_port(run: Run, words: list[str]) -> None:
     if mask & _ONLY_10 and switch.version != OF10:
         raise OkoError(f"{act} is for OpenFlow 1.0", "-O OpenFlow10")
     port = find_port(switch, port_name, name)
-    switch.send(replies.encode_port_mod(switch.version, port, config, mask))
+    change = PortMod(port.number, port.hw_addr, config, mask)
+    switch.send(port_messages.encode_port_mod(switch.version, change))
     switch.finish()
     now = find_port(switch, port_name, name)
     if (now.config ^ config) & mask:
@@ -369,7 +372,7 @@ def queue_stats(run: Run, words: list[str]) -> None:
     """queue-stats SWITCH [PORT [QUEUE]]"""
     switch = run.connect(words[0])
     version = switch.version
-    port = queue = None
+    port, queue = PORT_ANY, QUEUE_ALL
     if len(words) > 1 and words[1].upper() not in ("ANY", "ALL"):
         port = find_port(switch, words[1], words[0]).number
     if len(words) > 2 and words[2].upper() != "ALL":
@@ -378,26 +381,32 @@ def queue_stats(run: Run, words: list[str]) -> None:
         queue = int(words[2])
     found = []
     head = ""
-    for reply in switch.multipart(replies.encode_queue_request(version, port, queue)):
+    for reply in switch.multipart(
+        port_messages.encode_queue_request(version, MP_QUEUE, port, queue)
+    ):
         head = head or title("OFPST_QUEUE reply", version, xid_of(reply))
-        found += replies.decode_queue_stats(version, reply)
+        found += port_messages.decode_queue_stats(version, reply)
     if run.json:
         run.print_json({"queues": [asdict(q) for q in found]})
         return
     print(f"{head} {len(found)} queues")
     for q in found:
         print(
-            f"  port {port_text(q.port)} queue {q.queue}: bytes={_told(q.n_bytes)}, "
-            f"pkts={_told(q.n_packets)}, errors={_told(q.n_errors)}, "
-            f"duration={duration_text(q.duration)}"
+            f"  port {port_text(q.port)} queue {q.queue}: bytes={_told(q.tx_bytes)}, "
+            f"pkts={_told(q.tx_packets)}, errors={_told(q.tx_errors)}, "
+            f"duration={_queue_age(version, q.duration)}"
         )
+
+
+def _queue_age(version: int, duration: int | None) -> str:
+    return "?" if version == OF10 else duration_text(duration)
 
 
 def get_frags(run: Run, words: list[str]) -> None:
     """get-frags SWITCH"""
     switch = run.connect(words[0])
     answer = switch.transact(message(switch.version, GET_CONFIG_REQUEST, 0))
-    frags = _FRAGS[replies.decode_config(answer).flags & 3]
+    frags = FRAGS[messages.decode_config(answer).flags & 3]
     if run.json:
         run.print_json({"frags": frags})
     else:

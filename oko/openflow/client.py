@@ -132,7 +132,7 @@ def _open(target: str, timeout: float | None, tls: TlsFiles) -> socket.socket:
         return made
     except OSError as exc:
         reason = exc.strerror or str(exc)
-        raise ConnectionFailed(f"{target}: failed to connect ({reason})") from None
+        raise ConnectionFailed(f"connecting to {target} ({reason})") from None
 
 
 def _host_port(target: str, rest: str) -> tuple[str, int]:
@@ -229,7 +229,7 @@ class Connection:
             self._no_version(versions, hello)
         if hello[1] != HELLO:
             raise ConnectionFailed(f"{self.target}: the first message is no HELLO")
-        theirs = _versions_of(hello)
+        theirs = versions_of(hello)
         common = [v for v in versions if theirs >> v & 1]
         if not common:
             self._no_version(versions, hello)
@@ -237,7 +237,7 @@ class Connection:
 
     def _no_version(self, versions: tuple[int, ...], answer: bytes) -> None:
         own = ", ".join(VERSION_NAMES[v] for v in versions)
-        theirs = _versions_of(answer) if answer[1] == HELLO else 0
+        theirs = versions_of(answer) if answer[1] == HELLO else 0
         names = [VERSION_NAMES.get(v, f"1.{v - 1}") for v in range(32) if theirs >> v & 1]
         has = f"speaks OpenFlow {', '.join(names)}, not" if names else "does not speak OpenFlow"
         raise NoVersionError(f"{self.target} {has} {own}", "choose with -O, such as -O OpenFlow13")
@@ -434,7 +434,7 @@ _ERROR_TEXT_HEAD = struct.pack("!II", OKO, 10)
 _HELLO_HEAD = struct.pack("!II", OKO, 1)
 
 
-def _versions_of(hello: bytes) -> int:
+def versions_of(hello: bytes) -> int:
     """The bit map of versions that a HELLO offers (1.3.5, 7.5.1)."""
     at = HEADER_SIZE
     while at + 8 <= len(hello):

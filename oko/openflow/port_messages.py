@@ -257,18 +257,24 @@ def decode_port_mod(version: int, msg: bytes) -> PortMod:
 
 @dataclass(frozen=True, slots=True)
 class PortCounters:
-    """Counters of a port, and ns since it is there (1.0 does not say)."""
+    """Counters of a port, and ns since it is there (1.0 does not say: 0). None: the switch does not
+    keep it. custom: what Open vSwitch adds in 1.4, by name."""
 
     number: int
-    rx_packets: int
-    tx_packets: int
-    rx_bytes: int
-    tx_bytes: int
-    rx_dropped: int
-    tx_dropped: int
-    rx_errors: int = 0
-    tx_errors: int = 0
-    duration: int = 0
+    rx_packets: int | None
+    tx_packets: int | None
+    rx_bytes: int | None
+    tx_bytes: int | None
+    rx_dropped: int | None
+    tx_dropped: int | None
+    rx_errors: int | None = 0
+    tx_errors: int | None = 0
+    duration: int | None = 0
+    rx_frame_errors: int | None = 0
+    rx_over_errors: int | None = 0
+    rx_crc_errors: int | None = 0
+    collisions: int | None = 0
+    custom: tuple[tuple[str, int], ...] = ()
 
 
 class PortCountersLike(Protocol):
@@ -344,6 +350,19 @@ def port_stats_replies(
     return multipart_replies(version, xid, MP_PORT, told)
 
 
+_UNKNOWN = (1 << 64) - 1
+_FOUR = struct.Struct("!4Q")
+_INTEL, _INTEL_CUSTOM = 0x0000AA01, 2  # Open vSwitch's intel-ext.h: counters by name
+
+
+def _kept(value: int) -> int | None:
+    return None if value == _UNKNOWN else value
+
+
+def _age(seconds: int, ns: int) -> int | None:
+    return None if seconds == 0xFFFFFFFF else seconds * SECOND + ns
+
+
 def decode_port_stats(version: int, msg: bytes) -> list[PortCounters]:
     """The entries of one PORT reply."""
     body = decode_multipart(version, msg[8:]).body
@@ -351,11 +370,18 @@ def decode_port_stats(version: int, msg: bytes) -> list[PortCounters]:
     at = 0
     while at < len(body):
         seconds = ns = 0
+        custom: tuple[tuple[str, int], ...] = ()
+        details = bytes([255]) * _FOUR.size
         if version >= OF14:
             size, number, seconds, ns = take(_STATS_14, body[at:], "a port's counters")
             start = at + _STATS_14.size
             if size < _STATS_14.size + _COUNTERS.size or at + size > len(body):
                 fail("OFPBRC_BAD_LEN", f"a port's counters cannot have {size} bytes here")
+            for kind, inner in properties(body[start + _COUNTERS.size : at + size]):
+                if kind == 0 and len(inner) >= 4 + _FOUR.size:
+                    details = inner[4:]
+                elif kind == 0xFFFF:
+                    custom += _custom(inner)
         else:
             (number,) = take(struct.Struct("!H6x" if version == OF10 else "!I4x"), body[at:], "it")
             number = port_from_10(number) if version == OF10 else number
@@ -363,11 +389,34 @@ def decode_port_stats(version: int, msg: bytes) -> list[PortCounters]:
             size = 8 + _COUNTERS.size + _DETAILS + (0 if version == OF10 else 8)
             if version != OF10:
                 seconds, ns = take(struct.Struct("!II"), body[at + size - 8 :], "a port's age")
-        counters = take(_COUNTERS, body[start:], "a port's counters")
-        row = (number, *counters, seconds * SECOND + ns)
-        found.append(PortCounters(*row))
+            details = body[start + _COUNTERS.size :]
+        a, b, c, d, e, f, g, h = map(_kept, take(_COUNTERS, body[start:], "a port's counters"))
+        frame, over, crc, collisions = map(_kept, take(_FOUR, details, "a port's counters"))
+        found.append(
+            PortCounters(
+                number, a, b, c, d, e, f, g, h, _age(seconds, ns), frame, over, crc, collisions,
+                custom,
+            )
+        )  # fmt: skip
         at += size
     return found
+
+
+def _custom(data: bytes) -> tuple[tuple[str, int], ...]:
+    """Counters by name: u16 how many, then of each a length, its name, and 64 bits."""
+    if len(data) < 12 or struct.unpack_from("!II", data) != (_INTEL, _INTEL_CUSTOM):
+        return ()
+    (n,) = struct.unpack_from("!H", data, 10)
+    found = []
+    at = 12
+    for _ in range(n):
+        if at >= len(data) or at + 1 + data[at] + 8 > len(data):
+            break
+        end = at + 1 + data[at]
+        name = data[at + 1 : end].split(b"\0", 1)[0].decode("utf-8", "replace")
+        found.append((name, int.from_bytes(data[end : end + 8], "big")))
+        at = end + 8
+    return tuple(found)
 
 
 # ---------------------------------------------------------------- queues
@@ -375,14 +424,15 @@ def decode_port_stats(version: int, msg: bytes) -> list[PortCounters]:
 
 @dataclass(frozen=True, slots=True)
 class QueueCounters:
-    """Counters of a queue, and ns since it is there (1.0 does not say)."""
+    """Counters of a queue, and ns since it is there (1.0 does not say: 0). None: the switch does
+    not keep it."""
 
     port: int
     queue: int
-    tx_bytes: int
-    tx_packets: int
-    tx_errors: int = 0
-    duration: int = 0
+    tx_bytes: int | None
+    tx_packets: int | None
+    tx_errors: int | None = 0
+    duration: int | None = 0
 
 
 _QUEUE_REQUEST_10 = struct.Struct("!H2xI")
@@ -414,10 +464,12 @@ def decode_queue_request(version: int, body: bytes) -> tuple[int, int]:
 
 def encode_queue_stats(version: int, q: QueueCounters) -> bytes:
     """One entry of a QUEUE reply."""
-    counters = (q.tx_bytes, q.tx_packets, q.tx_errors)
+    kept = (q.tx_bytes, q.tx_packets, q.tx_errors)
+    counters = [_UNKNOWN if counter is None else counter for counter in kept]
     if version == OF10:
         return _QUEUE_10.pack(port_to_10(q.port), q.queue, *counters)
-    duration = divmod(q.duration, SECOND)
+    unknown = (0xFFFFFFFF, 0xFFFFFFFF)
+    duration = unknown if q.duration is None else divmod(q.duration, SECOND)
     if version < OF14:
         return _QUEUE_13.pack(q.port, q.queue, *counters, *duration)
     return _QUEUE_14.pack(_QUEUE_14.size, q.port, q.queue, *counters, *duration)
@@ -444,12 +496,11 @@ def decode_queue_stats(version: int, msg: bytes) -> list[QueueCounters]:
             size, row = row[0], row[1:]
             if size < form.size:
                 fail("OFPBRC_BAD_LEN", f"a queue's counters cannot have {size} bytes")
-        port, queue, n_bytes, n_packets, n_errors = row[:5]
+        port, queue = row[:2]
+        n_bytes, n_packets, n_errors = map(_kept, row[2:5])
         seconds, ns = (0, 0) if version == OF10 else row[5:7]
         port = port_from_10(port) if version == OF10 else port
-        found.append(
-            QueueCounters(port, queue, n_bytes, n_packets, n_errors, seconds * SECOND + ns)
-        )
+        found.append(QueueCounters(port, queue, n_bytes, n_packets, n_errors, _age(seconds, ns)))
         at += size
     return found
 

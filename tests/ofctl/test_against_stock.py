@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
+import sys
+import time
 
 import pytest
 from stock import open_stock, plain
+
+from oko.model.compose import compose
+from oko.model.flow import DELETE
+from oko.ofctl import changes
+from oko.openflow.common import OF10, OF13, OF14, encode_error, encode_multipart, message
+from oko.text import parse_flow, parse_flow_mod
 
 VERSIONS = ("OpenFlow10", "OpenFlow13", "OpenFlow14", "OpenFlow15")
 FLOWS = """\
@@ -251,12 +262,111 @@ def test_diff_and_replace_flows(stock, tmp_path):
     assert len(stock.ovs("dump-flows", "br0").out.splitlines()) == 5
 
 
+FRAMES = [
+    "udp,nw_src=1.2.3.4,nw_dst=5.6.7.8,nw_ttl=9,tp_src=1,tp_dst=2",
+    "arp,arp_op=1,arp_spa=1.2.3.4,arp_tpa=4.3.2.1",
+    "icmp,icmp_type=8,icmp_code=0",
+    "dl_vlan=5,dl_vlan_pcp=3,ip,nw_proto=99,nw_tos=8",
+    "tcp6,ipv6_src=::1,ipv6_dst=fe80::5,tp_dst=9,tcp_flags=+ack+psh,ipv6_label=5",
+    "icmp6,icmp_type=135,nd_target=fe80::1",
+    "dl_type=0x88cc", "dl_type=0x05ff", "udp6,tp_dst=9", "sctp,tp_src=3", "mpls,mpls_label=7",
+    "ip,nw_frag=later",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("of", ["OpenFlow10", "OpenFlow13", "OpenFlow14"])
+def test_monitor_and_packet_out(stock, of, tmp_path):
+    """Both tools watch while oko-ofctl sends packets out, and a port and a flow change."""
+    stock.ovs("del-flows", "br0")
+    environment = os.environ | {"OVS_RUNDIR": str(stock.folder)}
+    watchers = []
+    for command in (["ovs-ofctl"], [sys.executable, "-m", "oko.ofctl.main"]):
+        out = (tmp_path / str(len(watchers))).open("w+")
+        watcher = subprocess.Popen(
+            [*command, "-O", of, "monitor", "br0", "65534"],
+            stdout=out, stderr=subprocess.STDOUT, env=environment,
+        )  # fmt: skip
+        watchers.append((watcher, out))
+    try:
+        mark = "ff" * 6 + "00" * 50  # until both have heard this
+        for _ in range(100):
+            assert stock.oko("packet-out", "br0", "1", "CONTROLLER", mark).status == 0
+            time.sleep(0.05)
+            if all("dl_dst=ff:ff" in (tmp_path / str(i)).read_text() for i in (0, 1)):
+                break
+        frames = [compose(parse_flow(f"{flow},actions=drop").match)[1] for flow in FRAMES]
+        for frame in frames:
+            done = stock.oko("-O", of, "packet-out", "br0", "2", "CONTROLLER,output:1", frame.hex())
+            assert (done.status, done.out, done.err) == (0, "", "")
+        text = f"in_port=LOCAL packet={frames[0].hex()} actions=CONTROLLER"
+        assert stock.oko("-O", of, "packet-out", "br0", text).status == 0
+        for act in ("down", "up"):
+            stock.oko("mod-port", "br0", "p2", act)
+        stock.oko("add-flow", "br0", "priority=9,tcp,send_flow_rem,cookie=5,actions=drop")
+        stock.oko("del-flows", "br0", "tcp")
+        for _ in range(100):
+            texts = [(tmp_path / str(i)).read_text() for i in (0, 1)]
+            if all("FLOW_REMOVED" in text for text in texts):
+                break
+            time.sleep(0.05)
+    finally:
+        for watcher, out in watchers:
+            watcher.terminate()
+            watcher.wait(10)
+            out.close()
+    theirs, own = (
+        re.sub(r"duration[0-9.]+s", "duration*", text)[text.index("in_port=2") :] for text in texts
+    )
+    theirs = re.sub(r"^20.*terminating.*\n", "", theirs, flags=re.M)
+    assert own.count("\n") >= 26 and "in_port=LOCAL" in own and "PORT_DOWN" in own
+    assert own == theirs
+
+
+def test_ping_probe_and_benchmark(stock):
+    shape = [re.sub(r"time=[0-9.]+", "time=*", tool("ping", "br0", "100").out).splitlines()
+             for tool in (stock.ovs, stock.oko)]  # fmt: skip
+    assert len(shape[0]) == len(shape[1]) == 10
+    assert re.sub("xid=[0-9a-f]+", "", shape[0][0]) == re.sub("xid=[0-9a-f]+", "", shape[1][0])
+    times = json.loads(stock.oko("ping", "br0", "--count=3", "--json").out)
+    assert times["bytes"] == 64 and len(times["milliseconds"]) == 3
+    assert stock.oko("probe", "br0").status == 0
+    text = stock.oko("benchmark", "br0", "10", "20").out
+    assert text.startswith("Sending 20 packets * 18 bytes (with header) = 360 bytes total\n")
+
+
+def test_ofp_parse(stock, tmp_path):
+    """Messages made by this package, printed by both tools."""
+    messages = b"".join(
+        changes.encode(version, mod)
+        for version in (OF10, OF13, OF14)
+        for mod in (
+            parse_flow_mod("priority=3,tcp,tp_dst=80,cookie=1,actions=output:1"),
+            parse_flow_mod("in_port=1,idle_timeout=5,hard_timeout=6,actions=drop"),
+            parse_flow_mod("tcp", DELETE),
+        )
+    )
+    messages += message(OF13, 2, 7, b"ab") + message(OF10, 3, 9) + message(OF13, 5, 1)
+    messages += encode_multipart(OF13, 3, 13) + message(OF14, 20, 4)
+    for version in (1, 4, 5):
+        messages += message(version, 0, 1, bytes.fromhex("0001000800000052"))
+        messages += encode_error(version, 6, "OFPBRC_EPERM", message(version, 5, 6))
+    file = tmp_path / "messages"
+    file.write_bytes(messages)
+    stock.same("ofp-parse", str(file))
+    done = stock.oko("ofp-parse", "/nonexistent")
+    assert done.status == 1 and "open failed" in done.err
+    file.write_bytes(messages[:-3])
+    assert "no whole OpenFlow message" in stock.oko("ofp-parse", str(file)).err
+
+
 WRONG = [
     ((), "missing command name; use --help for help"),
     (("nosuch",), "unknown command 'nosuch'; use --help for help"),
     (("add-flow", "br0"), "'add-flow' command requires at least 2 arguments"),
     (("dump-flows", "br0", "ip", "tcp"), "'dump-flows' command takes at most 2 arguments"),
     (("dump-flows", "nosuch"), "nosuch is not a bridge or a socket"),
+    (("probe", "tcp:127.0.0.1:1"), "connecting to tcp:127.0.0.1:1 (Connection refused)"),
+    (("packet-out", "br0", "1", "output:2", "00"), "Packet data too short for Ethernet"),
     (("mod-port", "br0", "p1", "fly"), "unknown mod-port command 'fly'"),
 ]
 
@@ -272,7 +382,6 @@ def test_mistakes_as_ovs_ofctl(stock, arguments, text):
 OWN_WRONG = [
     (("--nosuch", "show", "br0"), "option '--nosuch' is unrecognized"),
     (("-O", "OpenFlow99", "show", "br0"), "OpenFlow99: unknown OpenFlow version"),
-    (("-O", "OpenFlow13", "show", "tcp:127.0.0.1:1"), "failed to connect"),
     (("add-flow", "br0", "tcp,foo=1,actions=drop"), 'unknown field "foo"'),
     (("add-flow", "br0", "tcp"), "must specify an action"),
     (("add-flows", "br0", "/nonexistent"), "/nonexistent: open failed"),

@@ -1,0 +1,261 @@
+"""Packets and connections: monitor, packet-out, ping, probe, benchmark, ofp-parse."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from typing import Any
+
+from oko.errors import OkoError
+from oko.model.actions import Action
+from oko.model.fields import PORT_ANY, PORT_CONTROLLER
+from oko.ofctl.commandline import UsageError
+from oko.ofctl.messages import describe, type_name
+from oko.ofctl.run import FIRST, SINCE_13, Run
+from oko.openflow.client import Connection
+from oko.openflow.common import (
+    ECHO_REQUEST,
+    HEADER_SIZE,
+    OF10,
+    OpenFlowError,
+    message,
+)
+from oko.text.flows import parse_flow
+from oko.text.scan import Span
+from oko.text.values import Ports, parse_port
+
+_ECHO_SIZE = 64
+
+
+# ---------------------------------------------------------------- packet-out
+
+_PARTS = re.compile(r"(?:^|(?<=[\s,]))(in_port|packet|actions?)\s*=")
+
+
+def packet_out(run: Run, words: list[str]) -> None:
+    """packet-out SWITCH IN_PORT ACTIONS PACKET..., or SWITCH "in_port=.. packet=.. actions=.." """
+    from oko.openflow.packets import PacketOut, encode_packet_out
+
+    name, *rest = words
+    ports = run.ports(name)
+    if len(rest) == 1:
+        in_port, actions_text, packets = _one_text(rest[0], ports)
+    elif len(rest) >= 3:
+        in_port, actions_text, packets = _in_port(rest[0], ports), rest[1], rest[2:]
+    else:
+        raise UsageError(
+            "'packet-out' command requires at least 4 arguments",
+            'or SWITCH "in_port=1 packet=HEX actions=output:2"',
+        )
+    actions = _actions(actions_text, ports)
+    frames = [frame_of(text) for text in packets]
+    try:
+        for frame in frames:
+            encode_packet_out(OF10, PacketOut(in_port, actions, frame))
+        versions = FIRST
+    except OpenFlowError:
+        versions = SINCE_13
+    switch = run.connect(name, versions)
+    for frame in frames:
+        switch.send(encode_packet_out(switch.version, PacketOut(in_port, actions, frame)))
+    switch.finish()
+
+
+def _one_text(text: str, ports: Ports) -> tuple[int, str, list[str]]:
+    places = list(_PARTS.finditer(text))
+    found: dict[str, str] = {}
+    for at, place in enumerate(places):
+        end = places[at + 1].start() if at + 1 < len(places) else len(text)
+        found[place[1].removesuffix("s")] = text[place.end() : end].strip(" ,\t")
+    for needed in ("packet", "action"):
+        if needed not in found:
+            raise UsageError(f"must specify {'actions' if needed == 'action' else needed}")
+    return _in_port(found.get("in_port", "ANY"), ports), found["action"], [found["packet"]]
+
+
+def _in_port(text: str, ports: Ports) -> int:
+    if text.upper() in ("ANY", "NONE"):
+        return PORT_ANY
+    if text.upper() == "CONTROLLER":
+        return PORT_CONTROLLER
+    return parse_port(Span.of(text), ports)
+
+
+def _actions(text: str, ports: Ports) -> tuple[Action, ...]:
+    instructions = parse_flow(f"actions={text}", ports).instructions
+    if instructions.goto is not None or instructions.write or instructions.meter:
+        raise OkoError("packet-out takes actions only, no instructions")
+    return instructions.apply
+
+
+def frame_of(text: str) -> bytes:
+    """A frame in hexadecimal."""
+    try:
+        frame = bytes.fromhex(re.sub(r"[:\s]", "", text))
+    except ValueError:
+        raise UsageError(f"{text[:40]}: a packet is given in hexadecimal") from None
+    if not 14 <= len(frame) <= 65000:
+        raise UsageError("Packet data too short for Ethernet" if len(frame) < 14
+                         else "Packet is longer than a message can hold")  # fmt: skip
+    return frame
+
+
+# ---------------------------------------------------------------- monitor
+
+
+def monitor(run: Run, words: list[str]) -> None:
+    """monitor SWITCH [MISSLEN]"""
+    name, *rest = words
+    miss = None
+    if rest:
+        if not rest[0].isdecimal() or int(rest[0]) > 0xFFFF:
+            raise UsageError(f"{rest[0]}: MISSLEN is a number of bytes, 0 to 65535")
+        miss = int(rest[0])
+    switch = run.connect(name, aware=True)
+    _prepare(switch, miss)
+    most = run.number("count", "a number")
+    stamps = run.line.has("timestamp")
+    seen = 0
+    while most is None or seen < most:
+        msg = switch.wait(None)
+        if msg is None:
+            continue
+        seen += 1
+        if run.json:
+            _print_event(msg)
+            continue
+        if stamps:
+            print(time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()), end=": ")
+        print(describe(msg, more=run.more), flush=True)
+
+
+def _prepare(switch: Connection, miss: int | None) -> None:
+    """Asks for packets in the form that tells most, and for the beginning of missed ones."""
+    from oko.openflow import messages, packets
+    from oko.openflow.nicira_messages import encode_set_packet_in_format
+
+    version = switch.version
+    for form in (packets.NXM, packets.NXM2):  # the last one that the switch knows
+        request = encode_set_packet_in_format(version, form)
+        switch.send(request, ignore_errors=True)
+    if miss is not None:
+        config = messages.Config(0, miss)
+        switch.send(messages.encode_config(version, 0, config, ask=True))
+    switch.finish()
+
+
+def _print_event(msg: bytes) -> None:
+    import json
+
+    from oko.ofctl.frames import summary
+    from oko.openflow.packets import decode_packet_in
+
+    found: dict[str, Any] = {"time": time.time(), "message": type_name(msg)}
+    if found["message"] in ("OFPT_PACKET_IN", "NXT_PACKET_IN", "NXT_PACKET_IN2"):
+        packet = decode_packet_in(msg[0], msg)
+        found |= {
+            "in_port": packet.in_port,
+            "reason": packet.reason,
+            "table": packet.table,
+            "cookie": packet.cookie,
+            "total_len": packet.total_len,
+            "frame": packet.data.hex(),
+            "packet": summary(packet.data),
+        }
+    else:
+        found["text"] = describe(msg)
+    print(json.dumps(found), flush=True)
+
+
+# ---------------------------------------------------------------- echo
+
+
+def ping(run: Run, words: list[str]) -> None:
+    """ping TARGET [N]"""
+    name, *rest = words
+    size = _ECHO_SIZE
+    if rest:
+        if not rest[0].isdecimal() or not HEADER_SIZE <= int(rest[0]) <= 65535:
+            raise UsageError(f"{rest[0]}: N is a number of bytes, 8 to 65535")
+        size = int(rest[0])
+    switch = run.connect(name)
+    payload = bytes(i & 0xFF for i in range(size - HEADER_SIZE))
+    times = []
+    for _ in range(int(run.number("count", "a number") or 10)):
+        xid = switch.coming_xid
+        began = time.perf_counter()
+        answer = switch.transact(message(switch.version, ECHO_REQUEST, 0, payload))
+        taken = time.perf_counter() - began
+        times.append(taken)
+        if answer[HEADER_SIZE:] != payload:
+            raise OkoError(f"{name}: the echo reply has other bytes than the request")
+        if not run.json:
+            print(f"{size} bytes from {name}: xid={xid:08x} time={taken * 1000:.1f} ms", flush=True)
+    if run.json:
+        run.print_json({"bytes": size, "milliseconds": [round(t * 1000, 3) for t in times]})
+
+
+def probe(run: Run, words: list[str]) -> None:
+    """probe TARGET"""
+    switch = run.connect(words[0])
+    switch.transact(message(switch.version, ECHO_REQUEST, 0))
+
+
+def benchmark(run: Run, words: list[str]) -> None:
+    """benchmark TARGET N COUNT"""
+    name, size_text, count_text = words
+    if not size_text.isdecimal() or int(size_text) > 65535 - HEADER_SIZE:
+        raise UsageError(f"{size_text}: N is a number of bytes, 0 to {65535 - HEADER_SIZE}")
+    if not count_text.isdecimal() or not int(count_text):
+        raise UsageError(f"{count_text}: COUNT is a number of packets")
+    size, count = int(size_text), int(count_text)
+    switch = run.connect(name)
+    request = message(switch.version, ECHO_REQUEST, 0, bytes(size))
+    whole = size + HEADER_SIZE
+    print(f"Sending {count} packets * {whole} bytes (with header) = {count * whole} bytes total")
+    began = time.perf_counter()
+    for _ in range(count):
+        switch.transact(request)
+    taken = time.perf_counter() - began
+    print(
+        f"Finished in {taken * 1000:.1f} ms ({count / taken:.0f} packets/s) "
+        f"({count * whole / taken:.0f} bytes/s)"
+    )
+
+
+# ---------------------------------------------------------------- ofp-parse
+
+
+def parse_file(run: Run, words: list[str]) -> int:
+    """ofp-parse FILE"""
+    (name,) = words
+    try:
+        if name == "-":
+            data = sys.stdin.buffer.read()
+        else:
+            with open(name, "rb") as file:
+                data = file.read()
+    except OSError as exc:
+        raise OkoError(f"{name}: open failed ({exc.strerror})") from None
+    at = 0
+    while at < len(data):
+        size = int.from_bytes(data[at + 2 : at + 4], "big") if len(data) - at >= HEADER_SIZE else 0
+        if size < HEADER_SIZE or at + size > len(data):
+            raise OkoError(f"{name}: byte {at}: no whole OpenFlow message")
+        print(describe(data[at : at + size], more=run.more))
+        at += size
+    return 0
+
+
+def print_error(run: Run, words: list[str]) -> None:
+    """print-error ENUM"""
+    from oko.openflow.common import ERRORS, VERSION_NAMES
+
+    (name,) = words
+    rows = [(v, ERRORS[v][name]) for v in ERRORS if name in ERRORS[v]]
+    if not rows:
+        raise OkoError(f"unknown error {name}", "names are those of the standard: OFPBRC_EPERM")
+    for version, code in rows:
+        vendor = f"vendor {code.experimenter:#x}, " if code.experimenter else ""
+        print(f"OpenFlow {VERSION_NAMES[version]}: {vendor}type {code.type}, code {code.code}")
