@@ -288,7 +288,13 @@ static struct oko_form join_form(struct join *join, const struct oko_form *a,
     return out;
 }
 
-enum { N_PASSES = 5 };
+/* Whether the form is a constant, or a value and a constant. */
+static bool is_plain(const struct oko_form *f)
+{
+    return f->n == 0 || (f->n == 1 && (f->coeff[0] == 1 || f->coeff[0] == -1));
+}
+
+enum { N_PASSES = 6 };
 
 /* The pass in which a location is joined: those that move by one come first, counters before
  * the addresses that move with them, then plain values, so that others become multiples
@@ -298,7 +304,7 @@ static int pass_of(const struct oko_form *a, const struct oko_form *b)
     int64_t by;
     if (oko_join_growth(a, b, &by) && (by == 1 || by == -1))
         return a->n < 2 ? (int)a->n : 2;
-    return a->n <= 1 && b->n <= 1 ? 3 : 4;
+    return is_plain(a) && is_plain(b) ? 3 : a->n <= 1 && b->n <= 1 ? 4 : 5;
 }
 
 static void join_reg(struct join *join, const struct oko_reg *a, const struct oko_reg *b,
