@@ -117,14 +117,16 @@ static __always_inline uint8_t initial_ttl(uint8_t ttl)
 
 static __always_inline uint32_t recognise(uint64_t layout, uint16_t window, uint8_t ttl, uint8_t df)
 {
-    for (uint32_t i = 0; i < N_SIGNATURES; i++) {
+    uint32_t system = UNKNOWN;
+
+    for (uint32_t i = 0; i < N_SIGNATURES && system == UNKNOWN; i++) {
         const struct signature *sig = &signatures[i];
 
         if (sig->layout == layout && (!sig->window || sig->window == window) &&
             (!sig->ttl || sig->ttl == ttl) && sig->df == df)
-            return sig->system;
+            system = sig->system;
     }
-    return UNKNOWN;
+    return system;
 }
 
 uint64_t entry(const void *pkt, uint64_t len)
