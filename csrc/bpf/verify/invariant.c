@@ -90,7 +90,8 @@ static bool same_terms(const struct oko_form *a, const struct oko_form *b)
 }
 
 /* Keeps an inequality over joined ids if it holds in both states; and its variants, in which an id
- * that both states have is replaced by a pair of which it is one side. */
+ * that both states have, or a multiple or sum of such, is replaced by a pair of which it is one
+ * side. */
 static void take_inequality(struct join *join, bool from_old, const struct oko_form *con)
 {
     if (holds(join, true, con) && holds(join, false, con))
@@ -99,12 +100,13 @@ static void take_inequality(struct join *join, bool from_old, const struct oko_f
         const struct oko_pair *pair = &join->j->pair[i];
         const struct oko_form *side = from_old ? &pair->a : &pair->b;
         struct oko_form variant, g = oko_form_id(pair->id);
-        int64_t times = side->n == 1 ? oko_form_coeff(con, side->id[0]) : 0;
-        if (!pair->exact || times == 0 || side->coeff[0] != 1)
+        int64_t mine = side->n != 0 ? oko_form_coeff(con, side->id[0]) : 0;
+        if (!pair->exact || mine == 0 || mine % side->coeff[0] != 0)
             continue;
+        int64_t times = mine / side->coeff[0];
         if (oko_form_add_exact(&variant, con, -times, side) &&
-            oko_form_add_exact(&variant, &variant, times, &g) && holds(join, true, &variant) &&
-            holds(join, false, &variant))
+            oko_form_add_exact(&variant, &variant, times, &g) && n_foreign(join, &variant) == 0 &&
+            holds(join, true, &variant) && holds(join, false, &variant))
             oko_rel_assume(&join->out->rel, &variant);
     }
 }
