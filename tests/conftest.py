@@ -32,20 +32,6 @@ def traces() -> Path:
     return path
 
 
-# Known not to work, named in CHANGELOG.md. A test of these that passes is no error: not every
-# compiler's code is affected.
-KNOWN_FAILURES = {
-    "accepted[p0f-clang-22-Os-v4": "the verifier does not yet accept this code of clang 22",
-}
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        for name, reason in KNOWN_FAILURES.items():
-            if name in item.nodeid:
-                item.add_marker(pytest.mark.xfail(reason=reason, strict=False))
-
-
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
     outcome = yield

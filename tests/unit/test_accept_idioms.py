@@ -31,6 +31,17 @@ EXAMPLES = sorted((ROOT / "examples" / "bpf").glob("*.c"))
 NOT_YET: dict[str, str] = {}
 """idiom: why the verifier refuses it (with some compiler)."""
 
+REFUSED = {"clang-16-O1": {"payload_match"}}
+"""compiler and level: what the verifier refuses of it, always."""
+
+GCC_REFUSED = {
+    *("checksum", "dns_guard", "key_copied", "key_in_place", "key_two_branches", "len_clamped"),
+    *("loop_len", "loop_len_int", "loop_len_u32", "loop_nested_variable", "loop_while_count"),
+    *("loop_words", "loop_words_tail", "p0f", "payload_match", "pointer_walk", "search_pattern"),
+    *("search_payload", "udp_length", "vlan_any"),
+}
+"""What the verifier refuses at some level of gcc: calculations with addresses, mostly."""
+
 NOT_WRONG: dict[str, str] = {}
 """idiom: why its WRONG form is accepted."""
 
@@ -153,18 +164,23 @@ def test_example_is_accepted(path: Path, choice: tuple[Compiler, str, str]) -> N
 @pytest.mark.parametrize("choice", every_choice(), ids=label)
 def test_every_compiler_level_and_cpu(choice: tuple[Compiler, str, str]) -> None:
     """All idioms and examples, right and wrong, with one choice of compiler, level and cpu."""
-    refused, taken = [], []
+    refused, taken = {}, []
     with Vm() as vm:
         for path in [*IDIOMS, *EXAMPLES]:
             try:
                 run_everywhere(vm, made_by(path, *choice))
             except LoadError as error:
-                refused.append(f"{path.stem}: {error}")
+                refused[path.stem] = str(error)
         for path in IDIOMS:
             try:
                 vm.load(made_by(path, *choice, wrong=True)).close()
                 taken.append(path.stem)
             except LoadError:
                 pass
-    assert not [line for line in refused if line.split(":")[0] not in NOT_YET]
+    known = REFUSED.get(label(choice).rpartition("-")[0], set()) | NOT_YET.keys()
+    if choice[0].kind == "gcc":
+        assert not {name: refused[name] for name in refused.keys() - GCC_REFUSED - known}
+    else:
+        assert not {name: refused[name] for name in refused.keys() - known}
+        assert refused.keys() >= known, "accepted now: remove it from the list"
     assert not [name for name in taken if name not in NOT_WRONG]
