@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -292,3 +293,68 @@ def test_hostile_peers_stop_nobody(tmp_path):
         rss = int((Path("/proc") / str(s.pid) / "statm").read_text().split()[1]) * 4096
         assert rss < 400 << 20
         assert len(half) == 3 and not [line for line in s.log() if " error " in line]
+
+
+# ---------------------------------------------------------------- TLS
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    """A CA in ca.pem, and a key and certificate of it for both ends: key.pem, cert.pem."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+
+    def openssl(*arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    for name in ("ca", "other"):
+        openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
+                "-nodes", "-keyout", f"{name}-key.pem", "-out", f"{name}.pem", "-days", "2",
+                "-subj", f"/CN={name}")  # fmt: skip
+    openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+            "-keyout", "key.pem", "-out", "csr.pem", "-subj", "/CN=oko")  # fmt: skip
+    openssl("x509", "-req", "-in", "csr.pem", "-CA", "ca.pem", "-CAkey", "ca-key.pem",
+            "-CAcreateserial", "-out", "cert.pem", "-days", "2")  # fmt: skip
+    return tmp_path
+
+
+@needs_ovs_ofctl
+def test_tls_both_ways(keys):
+    port = free_port()
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(keys / "cert.pem", keys / "key.pem")
+    server.load_verify_locations(keys / "ca.pem")
+    server.verify_mode = ssl.CERT_REQUIRED
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.settimeout(10)
+    target = f"ssl:127.0.0.1:{listener.getsockname()[1]}"
+    names = {"private-key": "key.pem", "certificate": "cert.pem", "ca-cert": "ca.pem"}
+    files = [f"--{option}={keys / name}" for option, name in names.items()]
+    with Switchd(
+        keys / "run", "--bridge", "br0", "--port", "1=null", "--controller", target,
+        "--listen", f"pssl:{port}", *files,
+    ) as there:  # fmt: skip
+        plain, _ = listener.accept()
+        with server.wrap_socket(plain, server_side=True) as controller:
+            controller.sendall(bytes.fromhex("0400000800000001"))
+            assert controller.recv(16)[1] == 0
+            controller.sendall(bytes.fromhex("0402000800000009"))
+            assert controller.recv(16).hex() == "0403000800000009"
+        ofctl = ("ovs-ofctl", "-p", str(keys / "key.pem"), "-c", str(keys / "cert.pem"), "show")
+        done = subprocess.run(
+            [*ofctl, "-C", str(keys / "ca.pem"), f"ssl:127.0.0.1:{port}"],
+            capture_output=True, text=True, timeout=30,
+        )  # fmt: skip
+        assert " 1(port1)" in done.stdout, done.stderr
+        stranger = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        stranger.check_hostname = False
+        stranger.load_verify_locations(keys / "ca.pem")
+        with (
+            pytest.raises((ssl.SSLError, ConnectionError)),
+            socket.create_connection(("127.0.0.1", port), 10) as tcp,
+            stranger.wrap_socket(tcp) as tls,
+        ):
+            tls.sendall(bytes.fromhex("0400000800000001"))
+            if not tls.recv(16):
+                raise ConnectionError("closed")
+        assert not [line for line in there.log() if " error " in line]
