@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from oko.model.compile import OP_SEND_MAPS
 from oko.model.fields import PORT_ANY
 from oko.model.flow import TABLE_ALL, Flow, Instructions, Match
 from oko.openflow.common import (
@@ -226,7 +227,7 @@ class StatsEncoder:
                 send_maps=self.aware,
             )  # fmt: skip
             whole = data
-            if not self.aware:
+            if not self.aware and OP_SEND_MAPS in flow.ops:  # perhaps: any byte may have that value
                 whole = encode_instructions(
                     self.version, flow.instructions, ip_proto=ip_proto, lossy=True
                 )

@@ -264,6 +264,7 @@ class Bridge:
         self._devices: dict[int, str] = {}
         self._listeners: list[Listener] = []
         self._instructions: dict[bytes, Instructions] = {}
+        self._forget_at = 1024
         self._compiled: dict[int, tuple[Instructions, bytes]] = {}
         self._importance: dict[tuple[int, int, Match, int], int] = {}
         self._groups: dict[int, Group] = {}
@@ -419,6 +420,8 @@ class Bridge:
         meters = self._meters
         if any(isinstance(change, MeterMod) for change in changes):
             meters = dict(meters)
+        if len(self._instructions) >= self._forget_at:
+            self._forget_instructions()
         added = 0
         txn = self.datapath.transaction()
         try:
@@ -463,7 +466,6 @@ class Bridge:
         instructions = flow.instructions
         if known_record is not None and self.state is None:
             if known_record.ops not in self._instructions:
-                self._forget_instructions()
                 self._instructions[known_record.ops] = instructions
             return known_record
         known = self._compiled.get(id(instructions))
@@ -475,7 +477,6 @@ class Bridge:
                 self._compiled.clear()
             self._compiled[id(instructions)] = (instructions, ops)
         if ops not in self._instructions:
-            self._forget_instructions()
             self._instructions[ops] = instructions
         return records.FlowRecord(
             cookie=flow.cookie,
@@ -501,13 +502,11 @@ class Bridge:
         self.apply([FlowMod(flow, DELETE_STRICT)])
 
     def _forget_instructions(self) -> None:
-        """Drops what no flow has any more, when there may be much of it."""
-        n = len(self._instructions)
-        if n < 1024 or n & (n - 1):
-            return
+        """Drops what no flow has any more; to be called between transactions."""
         used = {ops for _, _, ops in self.datapath.raw_flows()}
         self._instructions = {k: v for k, v in self._instructions.items() if k in used}
         self._compiled.clear()
+        self._forget_at = max(1024, 2 * len(self._instructions))
 
     def _note_importance(self, change: FlowMod) -> None:
         if change.command == ADD:

@@ -58,6 +58,17 @@ def add(text: str) -> FlowMod:
     return FlowMod(parse_flow(text))
 
 
+def test_instructions_are_kept_while_flows_need_them(bridge):
+    for start in range(0, 30000, 3000):
+        bridge.apply([FlowMod(Flow(), DELETE)])
+        bridge.apply([add(f"priority={i + 1},actions=set_field:{i}->reg0,output:1")
+                      for i in range(start, start + 3000)])  # fmt: skip
+        for flow in bridge.flow_stats():
+            (load, _) = flow.instructions.apply
+            assert isinstance(load, act.SetField) and load.value == flow.priority - 1
+    assert len(bridge._instructions) < 12000
+
+
 def test_what_was_added_comes_back(bridge):
     flows = [
         "table=0,priority=7,cookie=0x5,idle_timeout=9,tcp,tp_dst=80,actions=output:2",
