@@ -119,17 +119,23 @@ def test_address_in_use(app: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
-@pytest.mark.parametrize("hub", ("native", "eventlet"))
-def test_tls(app: Path, hub: str, tmp_path: Path) -> None:
+def test_tls(tmp_path: Path) -> None:
+    app = tmp_path / "greeter.py"
+    app.write_text(
+        APP.replace("EventOFPHello, HANDSHAKE", "EventOFPSwitchFeatures, CONFIG").replace(
+            "import HANDSHAKE_", "import CONFIG_"
+        )
+    )
     key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=oko",
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
+         "-nodes", "-subj", "/CN=oko",
          "-days", "2", "-keyout", str(key), "-out", str(certificate)],
         check=True, capture_output=True,
     )  # fmt: skip
     options = ["--", "--ctl-privkey", str(key), "--ctl-cert", str(certificate)]
     options += ["--ca-certs", str(certificate)]
-    with Controller(app, hub=hub, arguments=options) as controller:
+    with Controller(app, arguments=options) as controller:
         with Switchd(
             tmp_path / "run", "--bridge", "br0", "--controller", f"ssl:127.0.0.1:{controller.port}",
             "--private-key", str(key), "--certificate", str(certificate),
