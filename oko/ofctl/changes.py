@@ -1,12 +1,14 @@
 """Changes on their way to the switch: one after another, or as a bundle.
 
-Messages go out in batches with a barrier behind each: fast, and a refusal is known by its xid. A
-plain run stops after the batch in which something was refused; what was accepted stays. A bundle is
-all or nothing: native in OpenFlow 1.4 and later, ONF's extension (EXT-230) in 1.3.
+Messages go out in batches with a barrier behind each; while the switch works on one batch, the next
+is made. A refusal is known by its xid. A plain run stops after a batch in which something was
+refused (and the one on its way then); what was accepted stays. A bundle is all or nothing: native
+in OpenFlow 1.4 and later, ONF's extension (EXT-230) in 1.3.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TypeAlias
@@ -59,8 +61,17 @@ def versions_for(changes: Sequence[Change], bundle: bool = False) -> tuple[int, 
     """The versions to try: 1.0 unless something needs later ones."""
     if bundle:
         return (OF14,)
+    # Most flows of a file differ in addresses only: what they do is asked once.
+    seen: set[tuple[object, ...]] = set()
     try:
         for change in changes:
+            if isinstance(change, FlowMod):
+                flow = change.flow
+                fields = tuple([f for f, _, _ in flow.match])
+                kind = (fields, flow.filter_prog, flow.instructions, change.out_group)
+                if kind in seen:
+                    continue
+                seen.add(kind)
             encode(OF10, change)
     except OpenFlowError:
         return SINCE_13
@@ -82,20 +93,35 @@ def apply(run: Run, name: str, changes: Sequence[Change]) -> None:
 def send(run: Run, switch: Connection, changes: Sequence[Change]) -> None:
     """As apply(), over a connection that is there."""
     plain = run.line.get("flow_format").lower() == "openflow10"
+    version = switch.version
     if run.line.has("bundle"):
-        _send_bundle(switch, [encode(switch.version, change) for change in changes])
+        _send_bundle(switch, [encode(version, change) for change in changes])
         return
-    if switch.version == OF10 and any(needs_tables(change) for change in changes):
+    if version == OF10 and any(needs_tables(change) for change in changes):
         # From then on the table goes with the command of every flow-mod.
         from oko.openflow.nicira_messages import encode_flow_mod_table_id
 
         switch.send(encode_flow_mod_table_id(OF10))
-        messages = [_with_tables(change) for change in changes]
+        messages = (_with_tables(change) for change in changes)
     else:
-        messages = [encode(switch.version, change, plain=plain) for change in changes]
-    for batch in _batches(messages):
-        switch.send(*batch)
-        switch.finish()
+        messages = (encode(version, change, plain=plain) for change in changes)
+    waiting: list[int] = []
+    try:
+        while batch := list(itertools.islice(messages, BATCH)):
+            switch.send(*batch)
+            waiting.append(switch.begin_barrier())
+            if len(waiting) > 1:
+                _end(switch, waiting)
+    finally:
+        while waiting:
+            _end(switch, waiting)
+
+
+def _end(switch: Connection, waiting: list[int]) -> None:
+    refused = switch.end_barrier(waiting.pop(0))
+    if refused:
+        waiting.clear()
+        raise refused[0]
 
 
 def _with_tables(change: Change) -> bytes:

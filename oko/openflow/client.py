@@ -17,7 +17,9 @@ per connection.
 
 from __future__ import annotations
 
+import itertools
 import os
+import select
 import socket
 import stat
 import struct
@@ -196,6 +198,8 @@ class Connection:
         self.listener: Callable[[bytes], None] | None = None
         self.sent_bytes = self.received_bytes = 0
         self._socket = sock
+        # TLS keeps data that select() does not see.
+        self._can_select = type(sock) is socket.socket
         self._xid = 0
         self._buffer = bytearray()
         self._ready: deque[bytes] = deque()
@@ -245,27 +249,48 @@ class Connection:
     def _write(self, data: bytes) -> None:
         self.sent_bytes += len(data)
         try:
-            self._socket.sendall(data)
+            if len(data) <= CHUNK or not self._can_select:
+                self._socket.sendall(data)
+            else:
+                self._write_and_read(data)
         except TimeoutError:
             raise ConnectionFailed(f"{self.target}: the peer does not read") from None
         except OSError as exc:
             # An error that the peer sent before it closed says more than "broken pipe".
             raise ConnectionFailed(f"{self.target}: {exc.strerror or exc}") from None
 
+    def _write_and_read(self, data: bytes) -> None:
+        """Sends much, and reads meanwhile: a peer that waits for us to read its answers does not
+        read ours."""
+        view, sent = memoryview(data), 0
+        seconds = self._socket.gettimeout()
+        while sent < len(view):
+            readable, writable, _ = select.select([self._socket], [self._socket], [], seconds)
+            if not readable and not writable:
+                raise TimeoutError
+            if readable:
+                self._fill()
+            if writable:
+                sent += self._socket.send(view[sent : sent + CHUNK])
+
+    def _fill(self) -> None:
+        """Reads what there is."""
+        try:
+            chunk = self._socket.recv(CHUNK)
+        except TimeoutError:
+            raise SilenceError(f"{self.target}: no answer in time") from None
+        except OSError as exc:
+            raise ConnectionFailed(f"{self.target}: {exc.strerror or exc}") from None
+        if not chunk:
+            raise ConnectionFailed(f"{self.target}: the peer closed the connection")
+        self.received_bytes += len(chunk)
+        self._buffer += chunk
+        self._cut()
+
     def _next(self) -> bytes:
         """The next whole message."""
         while not self._ready:
-            try:
-                chunk = self._socket.recv(CHUNK)
-            except TimeoutError:
-                raise SilenceError(f"{self.target}: no answer in time") from None
-            except OSError as exc:
-                raise ConnectionFailed(f"{self.target}: {exc.strerror or exc}") from None
-            if not chunk:
-                raise ConnectionFailed(f"{self.target}: the peer closed the connection")
-            self.received_bytes += len(chunk)
-            self._buffer += chunk
-            self._cut()
+            self._fill()
         return self._ready.popleft()
 
     def _cut(self) -> None:
@@ -393,7 +418,15 @@ class Connection:
 
     def barrier(self) -> list[RefusedError]:
         """Waits until everything sent before is done; the refusals in the order they came."""
-        xid = self.send(message(self.version, TYPES[self.version]["BARRIER_REQUEST"], 0))
+        return self.end_barrier(self.begin_barrier())
+
+    def begin_barrier(self) -> int:
+        """Asks to be told when everything sent before is done; end_barrier() waits for that."""
+        request = message(self.version, TYPES[self.version]["BARRIER_REQUEST"], 0)
+        return self.send(request)
+
+    def end_barrier(self, xid: int) -> list[RefusedError]:
+        """Waits for a barrier; the refusals since the last one, in the order they came."""
         refused: list[RefusedError] = []
         while True:
             msg = self.receive()
@@ -405,7 +438,9 @@ class Connection:
                 break
             elif self.listener is not None:
                 self.listener(msg)
-        self._unanswered.clear()
+        # Numbers rise, and dicts keep their order.
+        for answered in list(itertools.takewhile(lambda sent: sent <= xid, self._unanswered)):
+            del self._unanswered[answered]
         return refused
 
     def finish(self) -> None:

@@ -20,6 +20,7 @@ from oko.model.fields import (
     ETH_TYPE_MPLS,
     ETH_TYPE_MPLS_MCAST,
     ETH_TYPE_RARP,
+    IP_DSCP,
     IP_PROTO,
     NW_TOS,
     PROTO_ICMP,
@@ -192,66 +193,46 @@ _LATE: dict[str, list[tuple[int, str]]] = {
 
 # ---------------------------------------------------------------- formatting
 
-# Everything that format_match() prints after the registers, in Open vSwitch's order.
-_ORDER_FRONT = ["tun_id", "metadata", "in_port", "in_phy_port"]
+# What is printed, in Open vSwitch's order; a name after the field's where it differs. "protocol"
+# and "vlan" stand for the words made of several fields.
+_ORDER = (
+    "pkt_mark", "protocol", *(f"reg{i}" for i in range(16)), "tun_id", "metadata", "in_port",
+    "in_phy_port", "vlan", "eth_src dl_src", "eth_dst dl_dst", "eth_type dl_type", "pbb_isid",
+    "pbb_uca", "ipv6_src", "ipv6_dst", "ipv6_label", "ipv6_exthdr", "arp_spa", "arp_tpa",
+    "ipv4_src nw_src", "ipv4_dst nw_dst", "ip_proto nw_proto", "arp_op", "arp_sha", "arp_tha",
+    "ip_dscp nw_tos", "ip_ecn nw_ecn", "nw_ttl", "mpls_label", "mpls_tc", "mpls_ttl", "mpls_bos",
+    "ip_frag nw_frag", "icmp_type", "icmp_code", "icmpv6_type icmp_type", "icmpv6_code icmp_code",
+    "nd_target", "nd_sll", "nd_tll", "tcp_src tp_src", "tcp_dst tp_dst", "udp_src tp_src",
+    "udp_dst tp_dst", "sctp_src tp_src", "sctp_dst tp_dst", "tcp_flags",
+)  # fmt: skip
+_PROTOCOL_PLACE, _VLAN_PLACE = _ORDER.index("protocol"), _ORDER.index("vlan")
+_PLACES: dict[Field, tuple[int, str]] = {
+    field(entry.split()[0]): (place, entry.split()[-1])
+    for place, entry in enumerate(_ORDER)
+    if entry not in ("protocol", "vlan")
+}
 
 
 def format_match(match: Match) -> str:
     """The fields as ovs-ofctl prints them, comma separated; empty for a match of everything."""
     left: Known = {f: (value, mask) for f, value, mask in match}
     words: list[str] = []
-
-    def take(name: str) -> tuple[int, int] | None:
-        return left.pop(field(name), None)
-
-    def plain(name: str, shown_name: str | None = None) -> None:
-        found = take(name)
-        if found is not None:
-            words.append(f"{shown_name or name}={_match_value(field(name), *found)}")
-
-    plain("pkt_mark")
-    proto_shown = _format_protocol(left, words)
-    for i in range(16):
-        plain(f"reg{i}")
-    for name in _ORDER_FRONT:
-        plain(name)
-    _format_vlan(left, words)
-    plain("eth_src", "dl_src")
-    plain("eth_dst", "dl_dst")
-    plain("eth_type", "dl_type")
-    plain("pbb_isid")
-    plain("pbb_uca")
-    for name in ("ipv6_src", "ipv6_dst", "ipv6_label", "ipv6_exthdr", "arp_spa", "arp_tpa"):
-        plain(name)
-    plain("ipv4_src", "nw_src")
-    plain("ipv4_dst", "nw_dst")
-    if not proto_shown:
-        plain("ip_proto", "nw_proto")
-    plain("arp_op")
-    plain("arp_sha")
-    plain("arp_tha")
-    dscp = take("ip_dscp")
-    if dscp is not None:
-        value, mask = dscp
-        exact = mask == 0x3F
-        words.append(f"nw_tos={value << 2}" if exact else f"ip_dscp={value}/{mask:#x}")
-    plain("ip_ecn", "nw_ecn")
-    plain("nw_ttl")
-    for name in ("mpls_label", "mpls_tc", "mpls_ttl", "mpls_bos"):
-        plain(name)
-    plain("ip_frag", "nw_frag")
-    for version in ("icmp", "icmpv6"):
-        plain(f"{version}_type", "icmp_type")
-        plain(f"{version}_code", "icmp_code")
-    for name in ("nd_target", "nd_sll", "nd_tll"):
-        plain(name)
-    for transport in ("tcp", "udp", "sctp"):
-        plain(f"{transport}_src", "tp_src")
-        plain(f"{transport}_dst", "tp_dst")
-    plain("tcp_flags")
-    for rest in sorted(left, key=lambda f: f.id):
-        plain(rest.name)
-    return ",".join(words)
+    _format_protocol(left, words)
+    placed = [(_PROTOCOL_PLACE, word) for word in words]
+    if VLAN_VID in left or VLAN_PCP in left:
+        words = []
+        _format_vlan(left, words)
+        placed += [(_VLAN_PLACE, ",".join(words))] if words else []
+    for f, (value, mask) in left.items():
+        place, name = _PLACES.get(f) or (len(_ORDER) + f.id, f.name)
+        if f is IP_DSCP:
+            exact = mask == 0x3F
+            word = f"nw_tos={value << 2}" if exact else f"ip_dscp={value}/{mask:#x}"
+        else:
+            word = f"{name}={_match_value(f, value, mask)}"
+        placed.append((place, word))
+    placed.sort()
+    return ",".join([word for _, word in placed])
 
 
 def _match_value(field_: Field, value: int, mask: int) -> str:
@@ -266,20 +247,18 @@ def _match_value(field_: Field, value: int, mask: int) -> str:
     return format_field(field_, value, mask)
 
 
-def _format_protocol(left: Known, words: list[str]) -> bool:
-    """The shorthand word, if there is one; tells whether it covers ip_proto."""
+def _format_protocol(left: Known, words: list[str]) -> None:
+    """The shorthand word, if there is one, for the fields that it covers."""
     eth_type = left.get(ETH_TYPE)
     if eth_type is None:
-        return False
+        return
     proto = left.get(IP_PROTO)
     if proto is not None and proto[1] == 0xFF and (eth_type[0], proto[0]) in _PREFERRED:
         words.append(_PREFERRED[eth_type[0], proto[0]])
         del left[ETH_TYPE], left[IP_PROTO]
-        return True
-    if (eth_type[0], None) in _PREFERRED:
+    elif (eth_type[0], None) in _PREFERRED:
         words.append(_PREFERRED[eth_type[0], None])
         del left[ETH_TYPE]
-    return False
 
 
 def _format_vlan(left: Known, words: list[str]) -> None:

@@ -237,3 +237,54 @@ def test_exist_and_noexist(switch):
     switch("--noexist", *update)
     switch.refuses("--noexist", *update)
     switch("--exist", *update)
+
+
+def test_many_flows_and_many_refusals(switch):
+    """More than a batch; the switch's answers are read while flows are sent."""
+    good = "".join(f"priority={n},in_port=1,actions=output:2\n" for n in range(1, 2501))
+    switch("add-flows", "br0", "-", stdin=good)
+    assert "flow_count=2500" in switch("dump-aggregate", "br0")
+    bad = "".join(f"table=1,priority={n},actions=group:{n}\n" for n in range(1, 4001))
+    done = switch.run("add-flows", "br0", "-", stdin=bad)
+    assert done.status == 1 and "ADD table:1 priority=1 actions=group:1" in done.err
+    middle = good.replace("actions", "cookie=7,actions")
+    middle += "priority=9,udp,actions=group:9\n" + good.replace("in_port", "tcp,in_port")
+    done = switch.run("add-flows", "br0", "-", stdin=middle)
+    assert done.status == 1 and "ADD priority=9,udp actions=group:9" in done.err
+    assert "flow_count=2500" in switch("dump-aggregate", "br0", "cookie=7/-1")
+
+
+def test_send_maps(switch):
+    switch("load-filter-prog", "br0", "1", FIREWALL)
+    switch("update-map", "br0", "1", "map=blocked", "key=ip:1.2.3.4", "value=u32:9")
+    shown = switch("send-maps", "br0", "1", "blocked", "--interval=0.05", "--count=2")
+    entry = (
+        "OKO_SEND_MAPS: program 1 map 0 blocked table=0 priority=0 cookie=0x0\n"
+        "The map contains 1 element(s)\nKey: 01 02 03 04\nValue: 09 00 00 00\n"
+    )
+    assert shown == 2 * entry
+    shown = switch("send-maps", "br0", "1", "0", "--interval=0.05", "--count=1", "--json")
+    found = json.loads(shown)
+    assert (found["program"], found["name"]) == (1, "blocked")
+    assert found["entries"] == [{"key": "01020304", "value": "09000000"}]
+
+
+def test_packets_make_the_switch_send_maps(tmp_path):
+    """The action send_maps, with packets of a capture; monitor tells of other things."""
+    capture = ROOT / "examples" / "traces" / "scan.pcap"
+    port = f"1=pcap:{capture},speed=1,loop"
+    with Switchd(tmp_path, "--bridge", "br0", "--port", port, "--port", "2=null") as daemon:
+        daemon.wait_for("ready")
+        switch = Switch(daemon)
+        switch("load-filter-prog", "br0", "3", FIREWALL)
+        switch("update-map", "br0", "3", "map=blocked", "key=ip:1.2.3.4", "value=u32:9")
+        flow = "priority=7,cookie=0x55,in_port=1,actions=send_maps(prog=3,map=0,interval=20ms)"
+        switch("add-flow", "br0", flow)
+        shown = switch("send-maps", "br0", "3", "--count=1")
+        assert "program 3 map 0 blocked table=0 priority=7 cookie=0x55" in shown
+        assert "Key: 01 02 03 04\nValue: 09 00 00 00\n" in shown
+        switch("add-flow", "br0", "priority=8,in_port=1,actions=CONTROLLER:64")
+        shown = switch("monitor", "br0", "64", "--count=2")
+        assert shown.count("in_port=1 (via action) data_len=") == 2
+        found = json.loads(switch("monitor", "br0", "64", "--count=1", "--json"))
+        assert found["in_port"] == 1 and len(found["frame"]) <= 128
