@@ -141,3 +141,23 @@ def test_table_descriptions_of_1_4(run_dir):
     done = ofctl.run("mod-table", "br0", "0", "evict")
     assert "OFPTMFC_BAD_CONFIG" in done.stderr
     assert "0 queues" not in ofctl("queue-get-config", "br0")
+
+
+def test_what_was_acknowledged_survives_kill_9(tmp_path):
+    state = ("--state-dir", str(tmp_path / "state"))
+    with switch(tmp_path, *state) as there:
+        ofctl = Ofctl(there.run_dir, "OpenFlow13")
+        ofctl("add-group", "br0", "group_id=1,type=all,bucket=output:1,bucket=output:2")
+        ofctl("add-meter", "br0", "meter=1,kbps,band=type=drop,rate=100")
+        ofctl("add-flow", "br0", "priority=7,cookie=0x5,in_port=1,hard_timeout=900,actions=group:1")
+        ofctl("add-flow", "br0", "priority=8,in_port=2,actions=output:1")
+        ofctl("--strict", "del-flows", "br0", "priority=8,in_port=2")
+        ofctl("mod-port", "br0", "2", "no-forward")
+        said = [ofctl(f"dump-{what}", "br0") for what in ("groups", "meters", "ports-desc")]
+        flows = ofctl.flows()
+        there.process.kill()
+        there.process.wait()
+    with switch(tmp_path, *state) as there:
+        ofctl = Ofctl(there.run_dir, "OpenFlow13")
+        assert ofctl.flows() == flows and len(flows) == 1
+        assert said == [ofctl(f"dump-{what}", "br0") for what in ("groups", "meters", "ports-desc")]
