@@ -65,8 +65,6 @@ logger = log.logger("agent")
 
 MAX_WAITING = 4 << 20
 """Bytes of events that may wait for a peer that does not read; a map sent may have so many."""
-ERROR_DATA = 64
-"""How much of a message that failed goes back (1.3.5, 7.5.4: at least 64 bytes)."""
 
 Reply: TypeAlias = Iterable[bytes]
 Mod: TypeAlias = tuple[bytes, Change, FlowModMessage | None]
@@ -188,7 +186,7 @@ class Session:
             hint = getattr(exc, "hint", "")
             text = f"{exc}\n{hint}" if hint else str(exc)
             yield extension.encode(self.version, extension.ErrorText(text), xid)
-        yield encode_error(self.version, xid, name, msg[:ERROR_DATA])
+        yield encode_error(self.version, xid, name, msg)
 
     def error_name(self, exc: Exception) -> str:
         """The error of OpenFlow's that says it to this peer."""

@@ -177,4 +177,4 @@ class Bundles:
 
     def _failed(self, msg: bytes) -> bytes:
         xid = int.from_bytes(msg[4:8], "big")
-        return encode_error(self._session.version, xid, "OFPBFC_MSG_FAILED", msg[:64])
+        return encode_error(self._session.version, xid, "OFPBFC_MSG_FAILED", msg)
