@@ -3,9 +3,9 @@
     oko-bench [--list] [--rounds N] [--json FILE] [PATTERN...]
     oko-bench --against kernel,dpdk-bpf,testpmd,ovs-dpdk [--json FILE] [--plot FILE]
 
-Figures are CPU time per operation (of `workers`: wall time), medians of interleaved samples, beside
-the project's goals. JSON lines: first the machine,
-then one object per benchmark, which states what was measured (packets, flows, rules, entries).
+Figures are CPU time per operation (of `workers` and `openflow`: wall time), medians of interleaved
+samples, beside the project's goals. JSON lines: first the machine, then one object per benchmark,
+which states what was measured (packets, flows, rules, entries).
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from oko.errors import OkoError
 
 def select(patterns: Sequence[str]) -> list[Benchmark]:
     """The registered benchmarks whose name or group matches any shell pattern; all without one."""
-    from oko.bench import forwarding, loading, scale  # registers them
+    from oko.bench import forwarding, loading, openflow, scale  # registers them
 
-    assert forwarding and loading and scale
+    assert forwarding and loading and openflow and scale
     benches = list(REGISTRY.values())
     if not patterns:
         return benches
