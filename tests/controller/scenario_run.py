@@ -34,7 +34,9 @@ def run_scenarios(
     variables = {"SCENARIO_VERSION": version, "SCENARIO_DIR": str(tmp_path)}
     with (
         Controller(SCENARIOS, hub=hub, env=variables, command=command) as controller,
-        switch_for(controller.port, tmp_path / "run"),
+        switch_for(
+            controller.port, tmp_path / "run", "--protocols", "OpenFlow" + version.replace(".", "")
+        ),
     ):
         controller.wait_for("FINISHED", 60)
         assert controller.stop() == 0

@@ -17,7 +17,7 @@ from os_ken.base import app_manager
 from os_ken.controller import ofp_event
 from os_ken.controller.handler import MAIN_DISPATCHER, set_ev_cls
 from os_ken.lib import hub
-from os_ken.ofproto import ofproto_v1_0, ofproto_v1_3, ofproto_v1_4
+from os_ken.ofproto import ofproto_v1_0, ofproto_v1_3, ofproto_v1_4, ofproto_v1_5
 
 import oko.controller
 from oko.controller import FilterPrograms, NoAnswer, Refused
@@ -30,7 +30,9 @@ FILTERS = ROOT / "examples/bpf"
 
 class Scenarios(app_manager.OSKenApp):
     OFP_VERSIONS = [  # noqa: RUF012
-        {"1.0": ofproto_v1_0, "1.3": ofproto_v1_3, "1.4": ofproto_v1_4}[VERSION].OFP_VERSION
+        {"1.0": ofproto_v1_0, "1.3": ofproto_v1_3, "1.4": ofproto_v1_4, "1.5": ofproto_v1_5}[
+            VERSION
+        ].OFP_VERSION
     ]
 
     def __init__(self, *args: Any, **rest: Any) -> None:
@@ -49,6 +51,7 @@ class Scenarios(app_manager.OSKenApp):
             oko.controller.EventOkoErrorText,
             ofp_event.EventOFPErrorMsg,
             ofp_event.EventOFPFlowStatsReply,
+            ofp_event.EventOFPFlowDescStatsReply,
         ],
         MAIN_DISPATCHER,
     )
@@ -329,8 +332,9 @@ def delete_flows(datapath: Any) -> None:
 
 
 def flow_stats(app: Scenarios, datapath: Any) -> list[list[Any]]:
-    datapath.send_msg(datapath.ofproto_parser.OFPFlowStatsRequest(datapath))
-    reply = app.next(ofp_event.EventOFPFlowStatsReply)
+    kind = "OFPFlowDescStats" if VERSION == "1.5" else "OFPFlowStats"
+    datapath.send_msg(getattr(datapath.ofproto_parser, f"{kind}Request")(datapath))
+    reply = app.next(getattr(ofp_event, f"Event{kind}Reply"))
     return [[flow.priority, dict(flow.match.items())] for flow in reply.msg.body]
 
 

@@ -27,7 +27,7 @@ def test_eventlet(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("version", ("1.0", "1.4"))
+@pytest.mark.parametrize("version", ("1.0", "1.4", "1.5"))
 def test_other_versions(tmp_path: Path, version: str) -> None:
     results = run_scenarios(tmp_path, version=version)
     for name in results:
