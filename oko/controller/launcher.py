@@ -9,6 +9,8 @@ OSKEN_HUB_TYPE=eventlet).
 
 Threads of os-ken's hub cannot be ended, so all of them descend from a daemon thread and go with the
 process; the main thread only waits for a signal. With eventlet everything is in the main thread.
+For the same reason os-ken 4 does not notice that a connection ended: its receiving thread waits for
+the sending one, which waits for something to send. Here the receiving one says so first.
 
 Fails before anything runs, with one line: an application that cannot be imported or is none, an
 address that is taken. Exit status: 0 ended as asked, 1 something is wrong, 2 wrong usage.
@@ -102,7 +104,8 @@ def _run(arguments: argparse.Namespace, rest: list[str]) -> int:
     warnings.filterwarnings("ignore", message="\\s*Eventlet is deprecated")
     hub = framework.module("lib.hub")
     hub.patch(thread=True)
-    framework.module("controller.controller")
+    if _has_threads(hub):
+        _notice_ends(framework.module("controller.controller").Datapath)
     manager = framework.module("base.app_manager").AppManager.get_instance()
     for name in arguments.apps:
         _load(manager, name)
@@ -195,6 +198,20 @@ def _check_address(host: str, port: int) -> None:
 
 def _has_threads(hub: Any) -> bool:
     return bool(hub.HUB_TYPE == "native")
+
+
+def _notice_ends(datapath_class: Any) -> None:
+    """Lets applications hear of DEAD_DISPATCHER when a connection ends."""
+    receive = datapath_class._recv_loop
+
+    def receive_and_tell(self: Any) -> None:
+        try:
+            receive(self)
+        finally:
+            self.close()
+            self.send(b"", close_socket=True)  # wakes the sending thread, which ends
+
+    datapath_class._recv_loop = receive_and_tell
 
 
 def _spawn(hub: Any, function: Callable[[], None]) -> Any:

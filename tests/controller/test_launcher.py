@@ -57,6 +57,30 @@ def test_ends_while_a_switch_is_connected(app: Path) -> None:
         assert controller.stop() == 0
 
 
+@pytest.mark.parametrize("hub", ("native", "eventlet"))
+def test_apps_hear_that_a_connection_ended(hub: str, tmp_path: Path) -> None:
+    app = tmp_path / "mourner.py"
+    app.write_text(
+        APP.replace("EventOFPHello, HANDSHAKE", "EventOFPStateChange, DEAD")
+        .replace("import HANDSHAKE_", "import DEAD_")
+        .replace('"a switch says hello in version %d", ev.msg.version', '"gone: %s", ev.state')
+    )
+    with Controller(app, hub=hub) as controller:
+        for _ in range(3):
+            with Switchd(
+                tmp_path / "run", "--bridge", "br0", "--controller",
+                f"tcp:127.0.0.1:{controller.port}",
+            ) as switch:  # fmt: skip
+                switch.wait_for("connected to tcp")
+                time.sleep(0.2)
+        end = time.monotonic() + 5
+        while (n := sum("gone: dead" in line for line in controller.log())) < 3:
+            assert time.monotonic() < end, n
+            time.sleep(0.05)
+        assert controller.stop() == 0
+    assert "Traceback" not in "\n".join(controller.log())
+
+
 def test_two_apps_and_a_module_name(app: Path, tmp_path: Path) -> None:
     second = tmp_path / "second.py"
     second.write_text(APP.replace("class App", "class Second").replace("hello in", "hello 2 in"))

@@ -57,4 +57,12 @@ CONTROLLER = [
         "threading.Thread(target=function)",
         LAUNCHER + "test_ends_while_a_switch_is_connected",
     ),
+    Fault(
+        "gone-unnoticed",
+        "applications do not hear that a switch has gone",
+        "oko/controller/launcher.py",
+        "            self.close()\n",
+        "            pass\n",
+        LAUNCHER + "test_apps_hear_that_a_connection_ended",
+    ),
 ]
