@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -161,3 +164,27 @@ def test_what_was_acknowledged_survives_kill_9(tmp_path):
         ofctl = Ofctl(there.run_dir, "OpenFlow13")
         assert ofctl.flows() == flows and len(flows) == 1
         assert said == [ofctl(f"dump-{what}", "br0") for what in ("groups", "meters", "ports-desc")]
+
+
+@pytest.mark.parametrize("version", ["OpenFlow10", "OpenFlow13", "OpenFlow14"])
+def test_monitor_shows_packets(run_dir, version, tmp_path):
+    ofctl = Ofctl(run_dir, version)
+    out = tmp_path / "out"
+    with out.open("wb") as file:
+        watching = subprocess.Popen(
+            ["ovs-ofctl", "-O", version, "monitor", "br0", "65534"],
+            env=os.environ | {"OVS_RUNDIR": str(run_dir)}, stdout=file, stderr=file,
+        )  # fmt: skip
+    try:
+        frame = "ffffffffffff0000000000010800" + "00" * 46
+        end = time.monotonic() + 20
+        while "packet_in" not in out.read_text().lower() and time.monotonic() < end:
+            ofctl("packet-out", "br0", f"in_port=1 packet={frame} actions=controller(max_len=40)")
+            time.sleep(0.1)
+    finally:
+        watching.terminate()
+        watching.wait(10)
+    text = out.read_text()
+    assert "total_len=60 in_port=1 (via action) data_len=40 (unbuffered)" in text, text
+    assert "dl_src=00:00:00:00:00:01" in text
+    assert "NXT_PACKET_IN" in text or version != "OpenFlow10"
