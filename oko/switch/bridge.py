@@ -271,6 +271,7 @@ class Bridge:
         self._meters: dict[int, Meter] = {}
         self._origins: dict[int, _Origin] = {}
         self._pending: set[int] = set()
+        self._loads: set[asyncio.Future[bool]] = set()
         self._detach: Callable[[], None] = _nothing
         self.events_seen = 0
         self.counters: Counter[str] = Counter()  # whatever the agent counts, for coverage/show
@@ -712,7 +713,10 @@ class Bridge:
         self._pending.add(number)
         try:
             load = partial(self.datapath.load_program, number, elf, keep_maps=keep_maps)
-            await asyncio.get_running_loop().run_in_executor(None, load)
+            loading = asyncio.get_running_loop().run_in_executor(None, load)
+            self._loads.add(loading)
+            loading.add_done_callback(self._loads.discard)
+            await asyncio.shield(loading)  # C goes on if whoever asked for it is gone
         except OkoError as exc:
             over = isinstance(exc, CoreError) and exc.code in QUOTA_CODES
             name = "OFPFMFC_TABLE_FULL" if over else "OFPBRC_EPERM"
@@ -724,6 +728,10 @@ class Bridge:
         if self.state is not None:
             self.state.loaded(number, elf, digest, keep_maps, owner)
         return number
+
+    async def settle(self) -> None:
+        """Waits until no program is being loaded: before that the datapath must not be closed."""
+        await asyncio.gather(*self._loads, return_exceptions=True)
 
     def restore_program(
         self, number: int, elf: bytes, keep_maps: bool, owner: str, at_ns: int

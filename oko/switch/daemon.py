@@ -287,6 +287,7 @@ class Daemon:
     async def _stop(self, name: str) -> None:
         gone = self.running.pop(name)
         await gone.agent.close()
+        await gone.bridge.settle()
         if gone.bridge.state is not None:
             await gone.bridge.state.close(gone.bridge)
         gone.bridge.close()

@@ -154,6 +154,23 @@ def test_a_barrier_waits_for_verification(agent):
     assert [f.filter_prog for f in agent.bridge.flow_stats()] == [1]
 
 
+def test_a_bridge_waits_for_what_is_being_verified(agent):
+    peer = Peer(agent)
+    (chunk,) = ext.load_chunks(1, SYN_FLOOD)
+
+    async def interrupted() -> list[int]:
+        asking = asyncio.create_task(peer.ask(ext.encode(OF13, chunk, 3)))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        await agent.bridge.settle()
+        return [p.number for p in agent.bridge.datapath.programs()]
+
+    assert asyncio.run(interrupted()) == [1]
+
+
 def test_unload_of_a_used_program(peer):
     load(peer, 1, SYN_FLOOD)
     peer(add(peer, "filter_prog=1,actions=drop"))
