@@ -27,7 +27,7 @@ bool oko_dry_run(struct oko_worker *w, struct oko_prog *prog, bool *faulted)
     uint32_t as_worker = n_threads ? w->pkts[0].in_port % n_threads : 0;
     if (slot == n || (!w->shadows[slot] && oko_shadow_new(prog, as_worker, &w->shadows[slot])))
         return false; /* out of memory */
-    return oko_shadow_run(w->shadows[slot], w->env, &w->in[0], faulted) == 1;
+    return oko_shadow_run(w->shadows[slot], w->env, &w->in[0], &w->paths[slot], faulted) == 1;
 }
 
 static int make_tracer(struct oko_dp *dp, uint32_t worker, struct oko_worker **out)
@@ -40,7 +40,8 @@ static int make_tracer(struct oko_dp *dp, uint32_t worker, struct oko_worker **o
     w->cache = NULL;
     w->dry = true;
     w->shadows = calloc(dp->opts.max_progs + 1u, sizeof(struct oko_prog *));
-    if (!w->shadows) {
+    w->paths = calloc(dp->opts.max_progs + 1u, sizeof(struct oko_path));
+    if (!w->shadows || !w->paths) {
         oko_worker_free(w);
         return OKO_E_NOMEM;
     }

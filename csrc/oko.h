@@ -956,6 +956,8 @@ struct oko_trace_step {
     uint64_t cookie;
     uint64_t arg;
     uint64_t value;
+    uint32_t insn;   /* FILTER, of a packet that never came: the program's last instruction, */
+    uint32_t branch; /* and the last conditional jump before it; 0xffffffff: not known */
 };
 /* Records the way of the packet whose seq this is, when it comes. */
 int oko_dp_trace(struct oko_dp *dp, uint64_t seq);

@@ -28,7 +28,13 @@ void oko_trace_step(struct oko_worker *w, uint32_t kind, uint32_t depth, uint32_
                                              .flow_id = rule ? rule->id : 0,
                                              .cookie = rule ? rule->cookie : 0,
                                              .arg = arg,
-                                             .value = value};
+                                             .value = value,
+                                             .insn = OKO_NO_INSN,
+                                             .branch = OKO_NO_INSN};
+    if (kind == OKO_TRACE_FILTER && w->dry) {
+        trace->step[n].insn = w->paths[rule->slot].last;
+        trace->step[n].branch = w->paths[rule->slot].branch;
+    }
 }
 
 /* ---------------------------------------------------------------- deciding */

@@ -54,6 +54,7 @@ struct oko_worker {
     bool changed;              /* a table changed: candidates found before are void */
     bool dry;                  /* only traces: nothing but this struct changes (hypothesis.c) */
     struct oko_prog **shadows; /* dry: [slots], made when asked, or NULL */
+    struct oko_path *paths;    /* dry: [slots], where the program's last run ended */
     const struct oko_view *view;
     struct oko_env *env;
     struct oko_pool *pool;

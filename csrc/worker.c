@@ -40,6 +40,7 @@ void oko_worker_free(struct oko_worker *w)
     oko_cache_free(w->cache);
     oko_pool_free(w->pool);
     free(w->shadows);
+    free(w->paths);
     free(w->flush);
     free(w->touched);
     free(w->memo);

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 from ._binding import CData, Handle, Program, _Flat, _string, check, load_error
@@ -27,11 +27,14 @@ N_DROPS = int(lib.OKO_N_DROPS)
 T = TypeVar("T")
 
 
+NO_INSN = 0xFFFFFFFF
+
+
 def _record(cls: type[T], source: CData) -> T:
     """A dataclass from the C fields of the same names; char arrays become text."""
     values = []
-    for field in fields(cls):  # type: ignore[arg-type]
-        value = getattr(source, field.name)
+    for own in fields(cls):  # type: ignore[arg-type]
+        value = getattr(source, own.name)
         values.append(_string(value) if isinstance(value, ffi.CData) else int(value))
     return cls(*values)
 
@@ -93,7 +96,9 @@ class Stats:
 
 @dataclass(frozen=True)
 class TraceStep:
-    """struct oko_trace_step: one step of a traced packet; kind is enum oko_trace_kind."""
+    """struct oko_trace_step: one step of a traced packet; kind is enum oko_trace_kind. insn and
+    branch: where a program's run ended, NO_INSN = not known (only trace_frame() knows); not a part
+    of the way."""
 
     kind: int
     depth: int
@@ -103,6 +108,8 @@ class TraceStep:
     cookie: int
     arg: int
     value: int
+    insn: int = field(default=NO_INSN, compare=False)
+    branch: int = field(default=NO_INSN, compare=False)
 
 
 class _Struct:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from ._binding_replay import drop_name
+from .bpf.disasm import place
+from .bpf.spec import ProgramSpec
 from .datapath import TraceStep
 from .model.fields import FIELDS
 from .model.flow import Match
@@ -45,11 +47,38 @@ def match_text(match: Match, filter_prog: int) -> str:
 
 
 def tell(
-    steps: Sequence[TraceStep], packet: str, flows: Flows, names: Mapping[int, str]
+    steps: Sequence[TraceStep],
+    packet: str,
+    flows: Flows,
+    names: Mapping[int, str],
+    specs: Mapping[int, ProgramSpec] | None = None,
 ) -> Iterator[str]:
-    """The lines, indented by table and nesting. packet: what to call it; names: of programs."""
+    """The lines, indented by table and nesting. packet: what to call it; names: of programs;
+    specs: the programs, for the source lines at which they returned."""
     for step in steps:
-        yield "  " * INDENT.get(step.kind, step.depth + 2) + _step(step, packet, flows, names)
+        indent = "  " * INDENT.get(step.kind, step.depth + 2)
+        yield indent + _step(step, packet, flows, names)
+        spec = (specs or {}).get(step.arg)
+        if step.kind == _FILTER and spec is not None:
+            for word, where in source_lines(step, spec).items():
+                yield f"{indent}  {word} at {where}"
+
+
+def source_lines(step: TraceStep, spec: ProgramSpec) -> dict[str, str]:
+    """The condition that decided ("decided") and where the program returned ("returned"), as source
+    lines; what the object does not tell is left out, and so is a return that all paths share."""
+    found = {}
+    for word, insn in (("decided", step.branch), ("returned", step.insn)):
+        record = spec.line_at(insn) if insn < spec.n_insns else None
+        if record is None or not record.line:
+            continue
+        text = record.text.strip()
+        if text != "}":
+            found[word] = place(record) + (f": {text}" if text else "")
+    return found
+
+
+_FILTER = 3
 
 
 INDENT = {1: 0, 2: 1, 10: 1, 11: 1}
@@ -61,11 +90,13 @@ def _step(step: TraceStep, packet: str, flows: Flows, names: Mapping[int, str]) 
     match, told = flows(step.flow_id) or ("", "")
     rule = f"priority {step.priority}" + (f" {match}" if match else "")
     actions = f", actions={told}" if told else ""
+    name = names.get(step.arg, "?")
+    named = f" ({name})" if name else ""
     verdict = "match" if step.value == 1 else "no match"
     words = {
         1: f"{packet}: {step.value:,} bytes, came in at port {format_port(step.arg)}",
         2: f"table {step.table}:",
-        3: f"{rule}: program {step.arg} ({names.get(step.arg, '?')}) says {verdict}",
+        3: f"{rule}: program {step.arg}{named} says {verdict}",
         4: f"{rule}: chosen{actions}",
         5: f"no flow matches in table {step.table}",
         6: _operation(step),

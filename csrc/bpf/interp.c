@@ -32,6 +32,7 @@ struct trace {
     bool checked;
     int status; /* of the checker */
     struct oko_error *error;
+    struct oko_path *path; /* or NULL */
 };
 
 /* ---------------------------------------------------------------- used by the loop */
@@ -299,14 +300,22 @@ uint64_t oko_interp_run(struct oko_prog *prog, struct oko_env *env, const struct
     uint64_t *profile = OKO_LOAD_ACQUIRE(&prog->profile);
     if (profile == NULL)
         return run_fast(prog, env, in, NULL, NULL);
-    struct trace trace = {profile, false, 0, NULL};
+    struct trace trace = {profile, false, 0, NULL, NULL};
+    return run_traced(prog, env, in, &trace, NULL);
+}
+
+uint64_t oko_interp_run_path(struct oko_prog *prog, struct oko_env *env,
+                             const struct oko_prog_in *in, struct oko_path *path)
+{
+    *path = (struct oko_path){OKO_NO_INSN, OKO_NO_INSN};
+    struct trace trace = {OKO_LOAD_ACQUIRE(&prog->profile), false, 0, NULL, path};
     return run_traced(prog, env, in, &trace, NULL);
 }
 
 int oko_interp_run_checked(struct oko_prog *prog, struct oko_env *env, const struct oko_prog_in *in,
                            uint64_t *r0, struct oko_error *error)
 {
-    struct trace trace = {OKO_LOAD_ACQUIRE(&prog->profile), true, 0, error};
+    struct trace trace = {OKO_LOAD_ACQUIRE(&prog->profile), true, 0, error, NULL};
     *r0 = run_traced(prog, env, in, &trace, NULL);
     return trace.status;
 }

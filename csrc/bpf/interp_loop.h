@@ -57,6 +57,11 @@ traced : {
     uint32_t pc = (uint32_t)(op - ops);
     if (trace->profile != NULL)
         __atomic_add_fetch(&trace->profile[pc], 1, __ATOMIC_RELAXED);
+    if (trace->path != NULL) {
+        trace->path->last = pc;
+        if (op->kind >= OKO_KIND_JEQ64_K && op->kind <= OKO_KIND_JSLE32_X)
+            trace->path->branch = pc;
+    }
     if (trace->checked) {
         struct oko_check_frame seen[OKO_MAX_FRAMES];
         for (uint32_t d = 0; d <= depth; d++)

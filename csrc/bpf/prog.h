@@ -79,6 +79,13 @@ uint64_t oko_vm_secret(const struct oko_vm *vm);
 int oko_interp_prepare(struct oko_prog *prog, struct oko_error *error);
 void oko_interp_free(struct oko_prog *prog);
 uint64_t oko_interp_run(struct oko_prog *prog, struct oko_env *env, const struct oko_prog_in *in);
+#define OKO_NO_INSN UINT32_MAX
+/* Where a run came to its end: its last instruction, and the last conditional jump before that. */
+struct oko_path {
+    uint32_t last, branch; /* OKO_NO_INSN: there was none */
+};
+uint64_t oko_interp_run_path(struct oko_prog *prog, struct oko_env *env,
+                             const struct oko_prog_in *in, struct oko_path *path);
 int oko_interp_run_checked(struct oko_prog *prog, struct oko_env *env, const struct oko_prog_in *in,
                            uint64_t *r0, struct oko_error *error);
 

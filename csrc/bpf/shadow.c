@@ -321,11 +321,11 @@ void oko_shadow_free(struct oko_prog *s)
 }
 
 uint64_t oko_shadow_run(struct oko_prog *s, struct oko_env *env, const struct oko_prog_in *in,
-                        bool *faulted)
+                        struct oko_path *path, bool *faulted)
 {
     uint64_t n_faults = env->n_faults;
     env->quiet = true;
-    uint64_t r0 = oko_interp_run(s, env, in);
+    uint64_t r0 = oko_interp_run_path(s, env, in, path);
     env->quiet = false;
     *faulted = env->n_faults != n_faults;
     env->n_faults = n_faults;

@@ -20,8 +20,8 @@
 /* as_worker: whose slots of per-worker maps it reads. The program must outlive its shadow. */
 int oko_shadow_new(struct oko_prog *prog, uint32_t as_worker, struct oko_prog **shadow);
 void oko_shadow_free(struct oko_prog *shadow); /* takes NULL */
-/* r0 of a run; the worker is online. *faulted: a guard stopped it. */
+/* r0 of a run, and where it ended; the worker is online. *faulted: a guard stopped it. */
 uint64_t oko_shadow_run(struct oko_prog *shadow, struct oko_env *env, const struct oko_prog_in *in,
-                        bool *faulted);
+                        struct oko_path *path, bool *faulted);
 
 #endif

@@ -70,7 +70,7 @@ from oko.switch.names import action_error_name, error_name
 from oko.switch.ports import Port, PortStats
 from oko.switch.state import State
 from oko.text.action_format import format_instructions
-from oko.trace import KINDS, match_text, tell
+from oko.trace import KINDS, match_text, source_lines, tell
 
 __all__ = [
     "Bridge",
@@ -217,13 +217,19 @@ class Trace:
             if flow.id in wanted
         }
         self._programs = {p.number: p.name for p in bridge.datapath.programs()}
+        self._specs = {number: bridge.datapath.program_spec(number) for number in self._programs}
 
     def lines(self) -> list[str]:
         """A line for each step, indented by table and nesting."""
-        return list(tell(self.steps, "packet", self._flows.get, self._programs))
+        return list(tell(self.steps, "packet", self._flows.get, self._programs, self._specs))
+
+    def _source(self, step: TraceStep) -> dict[str, str] | None:
+        spec = self._specs.get(step.arg) if KINDS.get(step.kind) == "filter" else None
+        return None if spec is None else source_lines(step, spec)
 
     def as_json(self) -> list[dict[str, object]]:
         """The steps as objects with their words."""
+        words = tell(self.steps, "packet", self._flows.get, self._programs)
         return [
             {
                 "kind": KINDS.get(step.kind, str(step.kind)),
@@ -234,8 +240,9 @@ class Trace:
                 "arg": step.arg,
                 "value": step.value,
                 "text": line.strip(),
+                "source": self._source(step),
             }
-            for step, line in zip(self.steps, self.lines(), strict=True)
+            for step, line in zip(self.steps, words, strict=True)
         ]
 
 

@@ -47,7 +47,8 @@ def trace(run_dir, *arguments):
 def test_a_flow_as_text(run_dir):
     text = trace(run_dir, "tcp,nw_src=10.0.0.1,nw_dst=10.0.0.2,tp_dst=80")
     assert "came in at port 1" in text
-    assert "priority 5 filter_prog=1,ip: program 1" in text
+    assert "priority 5 filter_prog=1,ip: program 1 says match\n" in text
+    assert "      decided at stateless_firewall.c:" in text
     text = trace(run_dir, "in_port=2,tcp,nw_src=10.0.0.9,nw_dst=10.0.0.2,tp_dst=80")
     assert "came in at port 2" in text and "left through" not in text
     text = trace(run_dir, "arp", "--in-port=uplink")
@@ -72,7 +73,12 @@ def test_a_frame_and_a_capture(run_dir):
 def test_json(run_dir):
     found = json.loads(trace(run_dir, "udp,nw_src=10.0.0.7", "--json"))
     assert found["bridge"] == "br0"
-    assert [step["kind"] for step in found["steps"]][:2] == ["packet", "lookup"]
+    assert [step["kind"] for step in found["steps"]][:3] == ["packet", "lookup", "filter"]
+    assert [step["source"] is None for step in found["steps"]][:3] == [True, True, False]
+    place = found["steps"][2]["source"]["decided"]
+    number, _, text = place.removeprefix("stateless_firewall.c:").partition(": ")
+    source = (ROOT / "examples" / "bpf" / "stateless_firewall.c").read_text().splitlines()
+    assert source[int(number) - 1].strip() == text
 
 
 def test_what_cannot_be_traced(run_dir, tmp_path):

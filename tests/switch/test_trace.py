@@ -17,6 +17,9 @@ from oko.text import parse_flow, parse_rules
 
 ROOT = Path(__file__).resolve().parents[2]
 TRACES = ROOT / "examples" / "traces"
+FILTER = 3  # enum oko_trace_kind
+EXIT = 0x95  # RFC 9669
+NO_INSN = 0xFFFFFFFF
 
 
 def state(dp: Datapath, *programs: int) -> object:
@@ -132,3 +135,7 @@ def test_programs_say_the_same_and_keep_their_state(path):
             assert dp.programs()[0].runs == runs
             assert [(m.name, sorted(m.items())) for m in dp.maps(1).values()] == maps
             assert steps == traced_for_real(dp, frame, seq)
+            (asked,) = (step for step in steps if step.kind == FILTER)
+            insns = dict(dp.program_spec(1).decoded())
+            assert insns[asked.insn].code == EXIT
+            assert asked.branch == NO_INSN or insns[asked.branch].code & 7 in (5, 6)
