@@ -20,7 +20,7 @@ static const struct {
     struct oko_gear gear;
     uint32_t eighths;
 } gears[] = {
-    {{4, 3}, 2},
+    {{4, 1}, 2},
     {{24, 72}, 5},
     {{200, 1200}, 8},
 };
