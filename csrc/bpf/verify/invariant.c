@@ -194,7 +194,7 @@ static void join_distance(struct join *join, const struct oko_form *x, const str
     if (!oko_form_add_exact(&a, hi_a, -1, lo_a) || !oko_form_add_exact(&b, hi_b, -1, lo_b))
         return;
     oko_wide da = oko_rel_lower(&join->old->rel, &a, 1);
-    oko_wide db = oko_rel_lower(&join->fresh->rel, &b, 1);
+    oko_wide db = da < 0 ? da : oko_rel_lower(&join->fresh->rel, &b, 1);
     oko_wide d = da < db ? da : db;
     if (d < 0 || d > OKO_MAX_PKT)
         return;

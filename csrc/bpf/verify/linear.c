@@ -181,24 +181,42 @@ void oko_rel_bounds(struct oko_rel *rel, const struct oko_form *form, oko_wide *
 
 /* ---------------------------------------------------------------- proofs */
 
+/* The largest value of a form by the intervals alone. */
+static oko_wide most(struct oko_rel *rel, const struct oko_form *form)
+{
+    oko_wide sum = form->c;
+    rel->work++;
+    for (uint32_t i = 0; i < form->n; i++) {
+        const struct oko_bound *bound = find(rel, form->id[i]);
+        if (form->coeff[i] > 0)
+            sum += (oko_wide)form->coeff[i] * (bound != NULL ? bound->hi : INT64_MAX);
+        else
+            sum += (oko_wide)form->coeff[i] * (bound != NULL ? bound->lo : INT64_MIN);
+    }
+    return sum;
+}
+
 /* form = (form - m * con) + m * con <= form - m * con, for m > 0: an inequality that shares an id
  * with the form is subtracted so that the id goes away. */
 static oko_wide upper(struct oko_rel *rel, const struct oko_form *form, int depth, uint64_t limit)
 {
-    oko_wide lo, best;
-    oko_rel_bounds(rel, form, &lo, &best);
+    oko_wide best = most(rel, form);
     if (depth == 0 || form->n == 0)
         return best;
     for (uint32_t k = 0; k < rel->n_cons && rel->work < limit; k++) {
         const struct oko_form *con = &rel->con[k];
         int64_t tried = 0;
-        for (uint32_t i = 0; i < form->n; i++) {
-            int64_t theirs = oko_form_coeff(con, form->id[i]);
-            if (theirs == 0 || form->coeff[i] % theirs != 0)
+        for (uint32_t i = 0, j = 0; i < form->n && j < con->n;) {
+            if (form->id[i] != con->id[j]) {
+                *(form->id[i] < con->id[j] ? &i : &j) += 1;
                 continue;
-            int64_t m = form->coeff[i] / theirs;
+            }
+            int64_t mine = form->coeff[i++], theirs = con->coeff[j++];
+            if ((mine ^ theirs) < 0 || mine % theirs != 0)
+                continue;
+            int64_t m = mine / theirs;
             struct oko_form rest;
-            if (m <= 0 || m == tried || !oko_form_add_exact(&rest, form, -m, con))
+            if (m == tried || !oko_form_add_exact(&rest, form, -m, con))
                 continue;
             tried = m;
             oko_wide with = upper(rel, &rest, depth - 1, limit);
@@ -226,9 +244,10 @@ static struct oko_form negated(const struct oko_form *form)
 oko_wide oko_rel_lower(struct oko_rel *rel, const struct oko_form *form, int depth)
 {
     oko_wide lo, hi;
-    oko_rel_bounds(rel, form, &lo, &hi);
-    if (depth == 0 || form->c == INT64_MIN)
+    if (depth == 0 || form->c == INT64_MIN) {
+        oko_rel_bounds(rel, form, &lo, &hi);
         return lo;
+    }
     struct oko_form minus = negated(form);
     return -oko_rel_upper(rel, &minus, depth);
 }

@@ -324,30 +324,25 @@ static int merge(struct oko_walk *w, struct arrival *a, uint32_t into, enum oko_
 }
 
 /* The node to join with: the one with which the least is lost; among those a widened one if the
- * state comes round a loop, and the most similar. *n_same: nodes with which no type, ghost or flag
- * would be lost. */
-static int best_partner(struct oko_walk *w, const struct arrival *a, uint32_t *best,
-                        uint32_t *n_same)
+ * state comes round a loop, and the most similar. */
+struct partner {
+    uint32_t node; /* 0: none */
+    uint32_t score;
+    uint32_t n_same; /* nodes with which no type, ghost or flag would be lost */
+};
+
+/* Considers node n, whose state is in w->other. */
+static void consider(struct oko_walk *w, const struct arrival *a, uint32_t n, struct partner *best)
 {
-    uint32_t least = UINT32_MAX;
-    *best = *n_same = 0;
-    for (uint32_t n = a->place->first; n != 0; n = w->node[n].next) {
-        if (!oko_state_unpack(&w->other, w->node[n].state))
-            return oko_walk_no_memory(w);
-        struct oko_likeness here =
-            oko_state_compare(&w->other, &w->cur, a->back ? ROUND_FLAGS : JOIN_FLAGS, a->live);
-        uint32_t score = 10000 * here.lost + 100 * here.flags + 2 * here.values +
-                         (a->back && !w->node[n].widened);
-        int status = oko_walk_charge(w, 1);
-        if (status != 0)
-            return status;
-        *n_same += here.lost == 0 && here.flags == 0;
-        if (score < least) {
-            *best = n;
-            least = score;
-        }
+    struct oko_likeness here =
+        oko_state_compare(&w->other, &w->cur, a->back ? ROUND_FLAGS : JOIN_FLAGS, a->live);
+    uint32_t score =
+        10000 * here.lost + 100 * here.flags + 2 * here.values + (a->back && !w->node[n].widened);
+    best->n_same += here.lost == 0 && here.flags == 0;
+    if (best->node == 0 || score < best->score) {
+        best->node = n;
+        best->score = score;
     }
-    return 0;
 }
 
 static enum oko_join_mode mode_of(const struct arrival *a, const struct oko_node *partner)
@@ -384,22 +379,23 @@ int oko_walk_arrive(struct oko_walk *w, uint32_t pc, uint32_t last_pc)
     if (a.place == NULL)
         return oko_walk_no_memory(w);
 
-    uint32_t limit = a.back ? w->gear.max_rounds : w->gear.max_nodes, best, n_same;
+    uint32_t limit = a.back ? w->gear.max_rounds : w->gear.max_nodes;
+    struct partner best = {0};
     bool full = a.place->n_nodes >= MAX_GROUPS * limit;
     for (uint32_t n = a.place->first; n != 0; n = w->node[n].next) {
-        if (a.back && !w->node[n].widened)
-            continue;
         if (!oko_state_unpack(&w->other, w->node[n].state))
             return oko_walk_no_memory(w);
-        if (w->other.n_ghosts != st->n_ghosts && !full) /* would hide the outer loops' progress */
-            continue;
-        bool within = oko_state_within(&w->joiner, &w->other, st, a.live);
-        int status = oko_walk_charge(w, w->joiner.work);
+        /* A node with other ghosts would hide the outer loops' progress. */
+        bool within = (w->node[n].widened || !a.back) &&
+                      (w->other.n_ghosts == st->n_ghosts || full) &&
+                      oko_state_within(&w->joiner, &w->other, st, a.live);
+        int status = oko_walk_charge(w, 1 + w->joiner.work);
         w->joiner.work = 0;
         if (status != 0)
             return status;
         if (within)
             return add_edge(w, n, last_pc, a.back, a.movers) ? 0 : oko_walk_no_memory(w);
+        consider(w, &a, n, &best);
     }
     if (w->joiner.no_memory || st->no_memory)
         return oko_walk_no_memory(w);
@@ -408,12 +404,9 @@ int oko_walk_arrive(struct oko_walk *w, uint32_t pc, uint32_t last_pc)
         return oko_refuse_at(w, pc, "split the program, or simplify its branches",
                              "the program is too complex: verifying it takes more than %llu MiB",
                              (unsigned long long)(w->max_memory >> 20));
-    int status = best_partner(w, &a, &best, &n_same);
-    if (status != 0)
-        return status;
-    if (best == 0 || (n_same < limit && !full))
+    if (best.node == 0 || (best.n_same < limit && !full))
         return become_node(w, &a);
-    return merge(w, &a, best, mode_of(&a, &w->node[best]));
+    return merge(w, &a, best.node, mode_of(&a, &w->node[best.node]));
 }
 
 int oko_walk_finish(struct oko_walk *w)
