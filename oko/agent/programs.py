@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Iterable, Iterator
+from collections.abc import Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from oko.openflow import extension as ext
 from oko.openflow.common import fail
@@ -36,12 +36,14 @@ SEND_BYTES_PER_SECOND = 16 << 20
 
 
 class Quota:
-    """What the connections of a bridge share: room for uploads, bytes of map contents to send."""
+    """What the connections of a bridge share: room for uploads and bundles, bytes of map contents
+    to send."""
 
     def __init__(self, max_uploads: int) -> None:
         self.max_uploads = max_uploads
         self.uploads = 0
         self.bytes = 0
+        self.staged = 0  # of bundles
         self._allowance = float(SEND_BYTES_PER_SECOND)
         self._at = time.monotonic()
 
@@ -88,7 +90,7 @@ class Programs:
 
     # ---------------------------------------------------------------- messages
 
-    def answer(self, msg: bytes) -> Iterable[bytes] | Awaitable[Iterable[bytes]]:
+    def answer(self, msg: bytes) -> Iterable[bytes] | Coroutine[Any, Any, Iterable[bytes]]:
         """What answers a message of oko's."""
         said = ext.decode(msg)
         xid = int.from_bytes(msg[4:8], "big")
@@ -158,7 +160,7 @@ class Programs:
 
     def _load(
         self, chunk: ext.LoadProgram, xid: int
-    ) -> Iterable[bytes] | Awaitable[Iterable[bytes]]:
+    ) -> Iterable[bytes] | Coroutine[Any, Any, Iterable[bytes]]:
         self._session.need_write()
         if chunk.last and not chunk.offset and xid not in self._uploads:
             return self._verify(chunk, chunk.data, xid)

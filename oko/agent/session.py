@@ -18,9 +18,9 @@ Statistics, bundles and programs are in modules of their own. Thread-safety: the
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from oko.agent.programs import Programs
 from oko.agent.staging import Bundles
@@ -118,7 +118,10 @@ class Session:
         names = common.TYPE_NAMES[version]
         self._types = names
         self._counters = tuple(f"openflow_{name.lower()}" for name in names)
-        self._flow_mod = common.TYPES[version]["FLOW_MOD"]
+        kinds = common.TYPES[version]
+        self._flow_mod = kinds["FLOW_MOD"]
+        changes = ("FLOW_MOD", "GROUP_MOD", "METER_MOD", *(["EXPERIMENTER"] * (version == OF10)))
+        self._mod_kinds = frozenset(kinds[name] for name in changes if name in kinds)
 
     def close(self) -> None:
         """The connection is gone: what belongs to it goes too."""
@@ -155,10 +158,11 @@ class Session:
                 if mod is not None:
                     mods.append(mod)
                     continue
-                for reply in self.apply(mods):
-                    yield reply
+                if mods:
+                    for reply in self.apply(mods):
+                        yield reply
                 answer = self._answer(msg)
-                if isinstance(answer, Awaitable):
+                if isinstance(answer, Coroutine):
                     answer = await answer
                 for reply in answer:
                     yield reply
@@ -199,6 +203,8 @@ class Session:
         """The change of tables that a message asks for; None: it is none."""
         if msg[0] != self.version:
             self._check_version(msg)
+        if msg[1] not in self._mod_kinds:
+            return None
         name = self.name_of(msg)
         if name == "FLOW_MOD" or (
             name == "EXPERIMENTER" and msg[8:16] == _NXT_FLOW_MOD and self.version == OF10
@@ -260,7 +266,7 @@ class Session:
 
     # ---------------------------------------------------------------- the rest
 
-    def _answer(self, msg: bytes) -> Reply | Awaitable[Reply]:
+    def _answer(self, msg: bytes) -> Reply | Coroutine[Any, Any, Reply]:
         name = self.name_of(msg)
         handler = _HANDLERS.get(name)
         if handler is None:
@@ -436,7 +442,7 @@ class Session:
 
     # ---------------------------------------------------------------- experimenters
 
-    def _experimenter(self, msg: bytes) -> Reply | Awaitable[Reply]:
+    def _experimenter(self, msg: bytes) -> Reply | Coroutine[Any, Any, Reply]:
         if len(msg) < 16:
             fail("OFPBRC_BAD_LEN", "an experimenter message has at least 16 bytes")
         vendor, kind = int.from_bytes(msg[8:12], "big"), int.from_bytes(msg[12:16], "big")
@@ -489,7 +495,7 @@ def xid_of(msg: bytes) -> int:
 
 
 _NXT_FLOW_MOD = NICIRA.to_bytes(4, "big") + NXT_FLOW_MOD.to_bytes(4, "big")
-_Handler: TypeAlias = Callable[[Session, bytes], Reply | Awaitable[Reply]]
+_Handler: TypeAlias = Callable[[Session, bytes], Reply | Coroutine[Any, Any, Reply]]
 _HANDLERS: dict[str, _Handler] = {
     "HELLO": Session._nothing,
     "ERROR": Session._peer_error,

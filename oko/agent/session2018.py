@@ -10,8 +10,9 @@ Thread-safety: the asyncio loop's.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable
+from collections.abc import Coroutine, Iterable
 from dataclasses import replace
+from typing import Any
 
 from oko.agent.session import Reply, Session, xid_of
 from oko.openflow import oko2018
@@ -51,7 +52,7 @@ class Session2018(Session):
         name = super().error_name(exc)
         return EPERM if name == "OFPBMC_BAD_VALUE" else name
 
-    def _experimenter(self, msg: bytes) -> Reply | Awaitable[Reply]:
+    def _experimenter(self, msg: bytes) -> Reply | Coroutine[Any, Any, Reply]:
         if msg[8:16] not in _MESSAGES:
             return super()._experimenter(msg)
         asked = oko2018.decode(msg)

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from oko.agent.session import Mod, Session
 
 MAX_BUNDLES = 16
-MAX_BYTES = 256 << 20
+MAX_BYTES = 1 << 30
+OVERHEAD = 1024
+"""About what a message takes when it is decoded, beside its own bytes."""
 IDLE_SECONDS = 10.0
 
 Later: TypeAlias = tuple[bytes, PortMod | PacketOut]
@@ -53,7 +55,14 @@ class Bundles:
 
     def close(self) -> None:
         """The connection is gone."""
-        self._open.clear()
+        for number in list(self._open):
+            self._take(number)
+
+    def _take(self, number: int) -> Bundle:
+        """The bundle, no longer open."""
+        bundle = self._open.pop(number)
+        self._session.agent.quota.staged -= bundle.size
+        return bundle
 
     # ---------------------------------------------------------------- messages
 
@@ -65,15 +74,16 @@ class Bundles:
         elif asked.type == bundles.CLOSE_REQUEST:
             bundle = self._find(asked)
             if bundle.closed:
-                del self._open[asked.id]
+                self._take(asked.id)
                 fail("OFPBFC_BUNDLE_CLOSED", f"bundle {asked.id} is closed already")
             bundle.closed = True
         elif asked.type == bundles.COMMIT_REQUEST:
             self._find(asked)
             return self._commit(msg, asked)
         elif asked.type == bundles.DISCARD_REQUEST:
-            if self._open.pop(asked.id, None) is None:
+            if asked.id not in self._open:
                 fail("OFPBFC_BAD_ID", f"there is no bundle {asked.id}")
+            self._take(asked.id)
         else:
             fail("OFPBFC_BAD_TYPE", f"{asked.type} is no request about bundles")
         return [self._done(msg, asked)]
@@ -88,13 +98,13 @@ class Bundles:
         if flags & ~(bundles.ATOMIC | bundles.ORDERED):
             fail("OFPBFC_BAD_FLAGS", f"there are no bundle flags {flags:#x}")
         if number in self._open:
-            del self._open[number]
+            self._take(number)
             fail("OFPBFC_BAD_ID", f"there was a bundle {number} already; both are gone")
         now = time.monotonic()
         if len(self._open) >= MAX_BUNDLES:
             idle = [n for n, b in self._open.items() if now - b.used > IDLE_SECONDS]
             for old in idle:
-                del self._open[old]
+                self._take(old)
             if not idle:
                 fail("OFPBFC_OUT_OF_BUNDLES", f"a connection has at most {MAX_BUNDLES} bundles")
         bundle = self._open[number] = Bundle(flags, used=now)
@@ -105,7 +115,7 @@ class Bundles:
         if bundle is None:
             fail("OFPBFC_BAD_ID", f"there is no bundle {asked.id}")
         if bundle.flags != asked.flags:
-            del self._open[asked.id]
+            self._take(asked.id)
             fail("OFPBFC_BAD_FLAGS", f"bundle {asked.id} has other flags")
         return bundle
 
@@ -122,9 +132,13 @@ class Bundles:
             fail("OFPBFC_BAD_FLAGS", f"bundle {added.id} has other flags")
         inside = added.message
         bundle.used = time.monotonic()
-        bundle.size += len(inside) + 512
-        if sum(b.size for b in self._open.values()) > MAX_BYTES:
-            fail("OFPBFC_MSG_TOO_MANY", f"bundles hold at most {MAX_BYTES} bytes")
+        size = len(inside) + OVERHEAD
+        bundle.size += size
+        quota = session.agent.quota
+        quota.staged += size
+        if quota.staged > MAX_BYTES:
+            self._take(added.id)
+            fail("OFPBFC_MSG_TOO_MANY", f"a bridge's bundles hold at most {MAX_BYTES} bytes")
         try:
             mod = session.decode_mod(inside)
             if mod is not None:
@@ -151,7 +165,7 @@ class Bundles:
 
     def _commit(self, msg: bytes, asked: BundleControl) -> Iterator[bytes]:
         session = self._session
-        bundle = self._open.pop(asked.id)
+        bundle = self._take(asked.id)
         try:
             if bundle.mods:
                 session.need_write()

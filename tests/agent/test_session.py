@@ -8,7 +8,17 @@ import pytest
 from conversation import Peer, made_agent
 
 from oko.datapath import Frame
-from oko.openflow import common, flow_stats, messages, packets, port_messages, roles, tables
+from oko.openflow import (
+    bundles,
+    common,
+    flow_stats,
+    messages,
+    packets,
+    port_messages,
+    roles,
+    tables,
+)
+from oko.openflow import extension as ext
 from oko.openflow.common import NICIRA, OF10, OF13, OF14, OF15
 from oko.openflow.flows import encode_flow_mod
 from oko.openflow.nicira_messages import (
@@ -352,3 +362,69 @@ def test_flow_removed(agent, version):
     (event,) = peer.told.take()
     gone = flow_stats.decode_flow_removed(version, event)
     assert (gone.priority, gone.reason) == (5, 2)
+
+
+# ---------------------------------------------------------------- bundles
+
+
+def control(peer: Peer, kind: int, number: int = 1, flags: int = 3) -> bytes:
+    asked = bundles.BundleControl(number, kind, flags)
+    return bundles.encode_bundle_control(peer.version, asked, 8)
+
+
+def put(peer: Peer, msg: bytes, number: int = 1, flags: int = 3) -> bytes:
+    return bundles.encode_bundle_add(peer.version, bundles.BundleAdd(number, msg, flags), 7)
+
+
+@pytest.mark.parametrize("version", [OF13, OF14])
+def test_life_of_a_bundle(agent, version):
+    peer = Peer(agent, version)
+    (reply,) = peer(control(peer, bundles.OPEN_REQUEST))
+    assert bundles.decode_bundle_control(reply) == bundles.BundleControl(1, bundles.OPEN_REPLY)
+    assert peer(put(peer, add(version, "priority=5,actions=drop"))) == []
+    out = packets.encode_packet_out(
+        version, packets.PacketOut(1, parse_flow("actions=output:2").instructions.apply, FRAME)
+    )
+    assert peer(put(peer, out)) == []
+    assert flow_texts(peer) == [] and agent.quota.staged > 0
+    (reply,) = peer(control(peer, bundles.CLOSE_REQUEST))
+    assert peer.error(put(peer, add(version, "actions=drop"))) == "OFPBFC_BUNDLE_CLOSED"
+    assert agent.bridge.datapath.read_port(2) == []
+    (reply,) = peer(control(peer, bundles.COMMIT_REQUEST))
+    assert bundles.decode_bundle_control(reply).type == bundles.COMMIT_REPLY
+    assert flow_texts(peer) == [(0, 5)] and agent.quota.staged == 0
+    assert [frame.data for frame in agent.bridge.datapath.read_port(2)] == [FRAME]
+    assert peer.error(control(peer, bundles.COMMIT_REQUEST)) == "OFPBFC_BAD_ID"
+
+
+@pytest.mark.parametrize("version", [OF13, OF14])
+def test_what_bundles_refuse(agent, version):
+    peer = Peer(agent, version)
+    assert peer.error(control(peer, bundles.CLOSE_REQUEST)) == "OFPBFC_BAD_ID"
+    assert peer.error(control(peer, bundles.DISCARD_REQUEST)) == "OFPBFC_BAD_ID"
+    assert peer.error(control(peer, bundles.OPEN_REPLY)) == "OFPBFC_BAD_TYPE"
+    assert peer.error(control(peer, bundles.OPEN_REQUEST, flags=8)) == "OFPBFC_BAD_FLAGS"
+    peer(control(peer, bundles.OPEN_REQUEST))
+    assert peer.error(put(peer, common.message(version, 2, 7))) == "OFPBFC_MSG_UNSUP"
+    hello = ext.encode(version, ext.Hello(), 7)
+    assert peer.error(put(peer, hello)) == "OFPBFC_MSG_UNSUP"
+    assert peer.error(put(peer, add(version, "actions=drop"), flags=1)) == "OFPBFC_BAD_FLAGS"
+    assert peer.error(control(peer, bundles.OPEN_REQUEST)) == "OFPBFC_BAD_ID"
+    for number in range(16):
+        assert len(peer(control(peer, bundles.OPEN_REQUEST, number))) == 1
+    assert peer.error(control(peer, bundles.OPEN_REQUEST, 99)) == "OFPBFC_OUT_OF_BUNDLES"
+    peer(put(peer, add(version, "actions=drop"), 3))
+    peer.leave()
+    assert agent.quota.staged == 0
+
+
+def test_a_bundle_that_fails_changes_nothing(agent):
+    peer = Peer(agent)
+    peer(add(OF13, "priority=1,actions=drop"))
+    peer(control(peer, bundles.OPEN_REQUEST))
+    peer(put(peer, add(OF13, "delete")), put(peer, add(OF13, "priority=2,actions=group:9")))
+    first, second = peer(control(peer, bundles.COMMIT_REQUEST))
+    assert common.decode_error(OF13, first).name == "OFPBAC_BAD_OUT_GROUP"
+    assert (first[4:8], second[4:8]) == (bytes([0, 0, 0, 7]), bytes([0, 0, 0, 8]))
+    assert common.decode_error(OF13, second).name == "OFPBFC_MSG_FAILED"
+    assert flow_texts(peer) == [(0, 1)]
