@@ -9,9 +9,10 @@ A map holds bytes. On command lines, in map files and in dumps they appear as ty
     hex:0a000001   str:text   zero:3                          bytes, text, padding
     17   0x11   -1                                            an integer of the field's own size
 
-Several joined by "+" stand one after another: `ip:10.0.0.1+ip:10.0.0.2+be16:53`. From Python and in
-JSON, an int, bytes, a list (joined) or, where BTF tells the fields, a dict work as well. Without a
-prefix the field's type decides, so "10.0.0.1" is refused: nothing is guessed.
+Several joined by "+" stand one after another: `ip:10.0.0.1+ip:10.0.0.2+be16:53`. Where BTF tells
+the fields, `{src=ip:10.0.0.1, port=be16:53}` names them, and `[1, 2]` is an array. From Python and
+in JSON, an int, bytes, a list (joined) or a dict work as well. Without a prefix the field's type
+decides, so "10.0.0.1" is refused: nothing is guessed.
 
 The other way, a Layout from BTF turns bytes into ints, dicts and typed text; without one they stay
 hex. What is printed as text can be read back.
@@ -73,12 +74,47 @@ def _encode(value: Value, size: int | None, layout: Layout | None, what: str) ->
     if isinstance(value, int):
         return _integer(value, size, layout, what)
     if isinstance(value, str):
+        text = value.strip()
+        if text[:1] == "{" and text[-1:] == "}":
+            return _fields(_named(text[1:-1], what), layout, what)
+        if text[:1] == "[" and text[-1:] == "]":
+            return _parts(split_commas(text[1:-1]), size, layout, what)
         return _parts(value.split("+"), size, layout, what)
     if isinstance(value, Mapping):
         return _fields(value, layout, what)
     if isinstance(value, Sequence):
         return _parts(value, size, layout, what)
     raise TypedValueError(f"{what}: cannot make bytes of {_shown(value)}")
+
+
+def split_commas(text: str) -> list[str]:
+    """The parts of a list; commas inside of {} and [] do not count."""
+    parts, depth, start = [], 0, 0
+    for at, c in enumerate(text):
+        if c in "{[":
+            depth += 1
+        elif c in "}]":
+            depth -= 1
+        elif c == "," and not depth:
+            parts.append(text[start:at])
+            start = at + 1
+    return [*parts, text[start:]]
+
+
+def _named(text: str, what: str) -> dict[str, str]:
+    """a=1, b=ip:10.0.0.1"""
+    found: dict[str, str] = {}
+    for part in split_commas(text) if text.strip() else []:
+        name, equals, value = part.partition("=")
+        name = name.strip()
+        if not equals or not name:
+            raise TypedValueError(
+                f"{what}: cannot read {part.strip()!r}", "fields are written {name=value, ..}"
+            )
+        if name in found:
+            raise TypedValueError(f"{what}: field {name!r} is given twice")
+        found[name] = value.strip()
+    return found
 
 
 def _shown(value: object) -> str:
@@ -302,7 +338,7 @@ def _array(raw: bytes, layout: Layout, element: Layout) -> Any:
             element.type_name == "char"
             and text.isascii()
             and text.isprintable()
-            and "+" not in text
+            and not set(text) & set("+,{}[]")
         ):
             return f"str:{text}"
         return f"hex:{raw.hex()}"
@@ -375,7 +411,7 @@ def parse_update(text: str) -> MapUpdate:
     map is a name or a number; prog too, and may be left out where there is only one ("").
     """
     given: dict[str, str] = {}
-    for part in text.split(","):
+    for part in split_commas(text):
         name, equals, value = part.partition("=")
         name = name.strip()
         if not equals or name not in ("prog", "map", "key", "value", "file"):

@@ -39,6 +39,15 @@ TUPLE = Layout(
     "tuple",
     fields=(("src", 0, IP), ("dst", 4, IP), ("port", 8, BE16), ("proto", 12, U8)),
 )
+PAIRS = Layout(
+    "struct",
+    12,
+    "pairs",
+    fields=(
+        ("a", 0, Layout("array", 4, count=2, element=U16)),
+        ("b", 4, Layout("struct", 8, "inner", fields=(("x", 0, IP), ("y", 4, S32)))),
+    ),
+)
 
 
 @pytest.mark.parametrize(
@@ -185,11 +194,38 @@ def test_showing(raw: str, layout: Layout | None, json_form: object, text_form: 
 @given(st.binary(min_size=16, max_size=16))
 def test_what_is_shown_can_be_read_back(raw: bytes) -> None:
     clean = raw[:10] + b"\0\0" + raw[12:13] + b"\0\0\0"
-    assert parse(to_json(clean, TUPLE), 16, TUPLE) == clean
-    for layout in (U64, NAME, None):
-        assert parse(to_json(raw[:8], layout), 8, layout) == raw[:8]
-    assert parse(to_json(raw[:4], STATE), 4, STATE) == raw[:4]
-    assert parse(to_json(raw[:6], MAC), 6, MAC) == raw[:6]
+    for show in (to_json, to_text):
+        assert parse(show(clean, TUPLE), 16, TUPLE) == clean
+        assert parse(show(raw[:12], PAIRS), 12, PAIRS) == raw[:12]
+        for layout in (U64, NAME, None):
+            assert parse(show(raw[:8], layout), 8, layout) == raw[:8]
+        assert parse(show(raw[:4], STATE), 4, STATE) == raw[:4]
+        assert parse(show(raw[:6], MAC), 6, MAC) == raw[:6]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{src=ip:1.2.3.4}", "field 'dst' is missing"),
+        ("{src=ip:1.2.3.4,dst=ip:1.2.3.4,port=be16:1,proto=1,x=1}", "unknown field 'x'"),
+        ("{src=ip:1.2.3.4,src=ip:1.2.3.4}", "field 'src' is given twice"),
+        ("{src}", "cannot read 'src'"),
+        ("{}", "field 'src' is missing"),
+        ("{src=10.0.0.1,dst=ip:1.2.3.4,port=be16:1,proto=1}", "field 'src': cannot read"),
+    ],
+)
+def test_fields_by_name_that_are_refused(text: str, reason: str) -> None:
+    with pytest.raises(TypedValueError) as caught:
+        parse(text, 16, TUPLE, "key of map 'm'")
+    assert reason in str(caught.value)
+
+
+def test_fields_by_name_in_an_update() -> None:
+    key = "{src=ip:1.2.3.4, dst=ip:5.6.7.8, port=be16:80, proto=6}"
+    update = parse_update(f"prog=1,map=m,key={key},value=[1, 2, 3]")
+    ((got, value),) = update.entries
+    assert parse(got, 16, TUPLE).hex() == "01020304050607080050000006000000"
+    assert parse(value or "", 6, Layout("array", 6, count=3, element=U16)).hex() == "010002000300"
 
 
 def test_entries() -> None:
