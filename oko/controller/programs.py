@@ -109,7 +109,7 @@ class FilterPrograms:
         """Writes entries, all or none, and returns how many.
 
         Keys and values are bytes, or what oko's command lines accept: "ip:10.0.0.1", "u32:1", 5.
-        replace: these are all entries that the map shall have, swapped in at once.
+        replace: these are all entries that the map shall have.
         """
         pairs = list(entries.items() if isinstance(entries, Mapping) else entries)
         if must_exist and not may_exist:
