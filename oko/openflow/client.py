@@ -249,10 +249,10 @@ class Connection:
     def _write(self, data: bytes) -> None:
         self.sent_bytes += len(data)
         try:
-            if len(data) <= CHUNK or not self._can_select:
-                self._socket.sendall(data)
-            else:
+            if self._can_select:
                 self._write_and_read(data)
+            else:
+                self._socket.sendall(data)
         except TimeoutError:
             raise ConnectionFailed(f"{self.target}: the peer does not read") from None
         except OSError as exc:
@@ -260,18 +260,17 @@ class Connection:
             raise ConnectionFailed(f"{self.target}: {exc.strerror or exc}") from None
 
     def _write_and_read(self, data: bytes) -> None:
-        """Sends much, and reads meanwhile: a peer that waits for us to read its answers does not
-        read ours."""
+        """Sends, and reads while the peer does not: it may wait for us to read its answers."""
         view, sent = memoryview(data), 0
         seconds = self._socket.gettimeout()
         while sent < len(view):
             readable, writable, _ = select.select([self._socket], [self._socket], [], seconds)
-            if not readable and not writable:
-                raise TimeoutError
-            if readable:
-                self._fill()
             if writable:
                 sent += self._socket.send(view[sent : sent + CHUNK])
+            elif readable:
+                self._fill()
+            else:
+                raise TimeoutError
 
     def _fill(self) -> None:
         """Reads what there is."""
