@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
 
 import pytest
@@ -428,3 +429,27 @@ def test_a_bundle_that_fails_changes_nothing(agent):
     assert (first[4:8], second[4:8]) == (bytes([0, 0, 0, 7]), bytes([0, 0, 0, 8]))
     assert common.decode_error(OF13, second).name == "OFPBFC_MSG_FAILED"
     assert flow_texts(peer) == [(0, 1)]
+
+
+def test_a_dump_while_others_change_flows(agent):
+    peer, other = Peer(agent), Peer(agent)
+    n = 6000
+    lasting = [add(OF13, f"table=1,priority={i + 1},ip,actions=output:2") for i in range(n)]
+    peer(*lasting)
+    passing = [add(OF13, f"table=2,priority={i + 1},arp,actions=output:2") for i in range(500)]
+    ask = flow_stats.encode_flow_request(OF13, flow_stats.FlowRequest(), 5)
+
+    async def dump() -> list[tuple[int, int]]:
+        seen = []
+        changes = 0
+        async for reply in peer.session.handle([ask]):
+            seen += [(f.flow.table, f.flow.priority)
+                     for f in flow_stats.decode_flow_stats(OF13, reply)]  # fmt: skip
+            assert await other.ask(*passing) == []
+            assert await other.ask(add(OF13, "delete table=2")) == []
+            changes += 1
+        assert changes > 5
+        return seen
+
+    seen = asyncio.run(dump())
+    assert sorted(p for table, p in seen if table == 1) == list(range(1, n + 1))
