@@ -129,6 +129,16 @@ def test_one_bad_flow_mod_among_many(agent, version):
     assert flow_texts(peer) == [(0, 1), (0, 2), (0, 4)]
 
 
+def test_a_refusal_leaves_the_rest(agent):
+    """What fails at the bridge, not at decoding."""
+    peer = Peer(agent)
+    barrier = common.message(OF13, common.TYPES[OF13]["BARRIER_REQUEST"], 9)
+    texts = ["priority=1,actions=drop", "priority=2,actions=group:9", "priority=3,actions=drop"]
+    replies = peer(*(add(OF13, text, i) for i, text in enumerate(texts)), barrier)
+    assert [(reply[1], reply[7]) for reply in replies] == [(common.ERROR, 1), (21, 9)]
+    assert flow_texts(peer) == [(0, 1), (0, 3)]
+
+
 def test_buffers_do_not_exist(agent):
     peer = Peer(agent)
     assert peer.error(add(OF13, "actions=drop", buffer_id=5)) == "OFPBRC_BUFFER_UNKNOWN"

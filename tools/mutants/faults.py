@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from fault import Fault
 from faults_2018 import MISTAKES_2018
+from faults_agent import AGENT
 from faults_controller import CONTROLLER
 from faults_datapath import DATAPATH
 from faults_replay import REPLAY
 from faults_verifier import VERIFIER
 from faults_vm import VM
 
-FAULTS: list[Fault] = [*CONTROLLER, *DATAPATH, *MISTAKES_2018, *REPLAY, *VM, *VERIFIER]
+FAULTS: list[Fault] = [*AGENT, *CONTROLLER, *DATAPATH, *MISTAKES_2018, *REPLAY, *VM, *VERIFIER]
