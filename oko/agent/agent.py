@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import ssl
 from collections.abc import Sequence
@@ -37,7 +38,7 @@ logger = log.logger("agent")
 CHUNK = 1 << 18
 PROBE_SECONDS = 15
 HELLO_SECONDS = 10
-MOST_BACKOFF = 1.0
+LEAST_BACKOFF, MOST_BACKOFF = 0.05, 1.0
 DEFAULT_PORT = 6653
 
 
@@ -102,7 +103,13 @@ class Agent:
 
     async def listen(self, target: str) -> None:
         """Starts to accept at punix:PATH, ptcp:[PORT[:HOST]] or pssl:[PORT[:HOST]]; behind
-        "oko2018:" peers that speak that dialect."""
+        "oko2018:" peers that speak that dialect. OkoError: that cannot be."""
+        try:
+            await self._listen(target)
+        except (OSError, ValueError) as exc:
+            raise OkoError(f"cannot listen at {target}: {exc}") from None
+
+    async def _listen(self, target: str) -> None:
         dialect, address = dialect_of(target)
         kind, _, rest = address.partition(":")
         accept = partial(self._accept, dialect)
@@ -116,13 +123,11 @@ class Agent:
             self._servers[target] = (server, rest)
             return
         port, _, host = rest.partition(":")
-        if not (port or "0").isdecimal():
-            raise OkoError(f"{target}: {port!r} is no port")
         context = self._tls.context(True) if kind == "pssl" else None
         server = await asyncio.start_server(
             accept,
             host.strip("[]") or "127.0.0.1",
-            int(port or DEFAULT_PORT),
+            port_number(port),
             limit=CHUNK,
             ssl=context,
         )
@@ -140,6 +145,8 @@ class Agent:
 
     def connect(self, target: str) -> None:
         """Keeps a connection to a controller from now on."""
+        if target in self._active:
+            return
         loop = asyncio.get_running_loop()
         self._active[target] = loop.create_task(self._keep_up(target))
 
@@ -163,25 +170,31 @@ class Agent:
     async def _keep_up(self, target: str) -> None:
         dialect, address = dialect_of(target)
         kind, _, rest = address.partition(":")
-        wait = 0.05
+        wait = LEAST_BACKOFF
+        said = ""
         while True:
+            began = asyncio.get_running_loop().time()
             try:
                 if kind == "unix":
                     reader, writer = await asyncio.open_unix_connection(rest, limit=CHUNK)
                 else:
                     host, _, port = rest.rpartition(":")
                     if not host or not port.isdecimal():
-                        host, port = rest, str(DEFAULT_PORT)
+                        host, port = rest, ""
                     context = self._tls.context(False) if kind == "ssl" else None
                     reader, writer = await asyncio.open_connection(
-                        host.strip("[]"), int(port), limit=CHUNK, ssl=context
+                        host.strip("[]"), port_number(port), limit=CHUNK, ssl=context
                     )
-                wait = 0.05
                 logger.info("bridge %s: connected to %s", self.bridge.name, target)
                 await self._serve(dialect, reader, writer, target, target)
                 logger.info("bridge %s: %s is gone", self.bridge.name, target)
-            except (OSError, OkoError) as exc:
-                logger.debug("bridge %s: %s: %s", self.bridge.name, target, exc)
+                said = ""
+            except (OSError, OkoError, ValueError) as exc:
+                level = logging.DEBUG if str(exc) == said else logging.WARNING
+                said = str(exc)
+                logger.log(level, "bridge %s: %s: %s", self.bridge.name, target, exc)
+            if asyncio.get_running_loop().time() - began > MOST_BACKOFF:
+                wait = LEAST_BACKOFF  # that was a connection
             await asyncio.sleep(wait)
             wait = min(2 * wait, MOST_BACKOFF)
 
@@ -360,6 +373,15 @@ def name_of(writer: asyncio.StreamWriter) -> str:
     kind = "ssl" if writer.get_extra_info("ssl_object") is not None else "tcp"
     host = f"[{address[0]}]" if ":" in address[0] else address[0]
     return f"{kind}:{host}:{address[1]}"
+
+
+def port_number(text: str) -> int:
+    """A TCP port, DEFAULT_PORT where there is none; ValueError."""
+    if not text:
+        return DEFAULT_PORT
+    if not text.isdecimal() or int(text) > 65535:
+        raise ValueError(f"{text!r} is no port")
+    return int(text)
 
 
 def cut(data: bytes) -> tuple[list[bytes], bytes]:

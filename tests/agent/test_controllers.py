@@ -198,6 +198,34 @@ def test_comes_back_within_a_second(tmp_path):
         assert time.monotonic() - began < 1.5
 
 
+@pytest.mark.parametrize(
+    ("target", "why"),
+    [
+        ("ptcp:99999", "'99999' is no port"),
+        ("ptcp:22x", "'22x' is no port"),
+        ("punix:/no/such/directory/socket", "No such file"),
+        ("pssl:7777", "ssl needs --private-key"),
+    ],
+)
+def test_listeners_that_cannot_be(tmp_path, target, why):
+    command = (sys.executable, "-m", "oko.switchd", "--run-dir", str(tmp_path))
+    done = subprocess.run(
+        [*command, "--bridge", "br0", "--listen", target],
+        capture_output=True, text=True, timeout=30, env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert why in done.stderr and "Traceback" not in done.stderr
+
+
+def test_an_unreachable_controller_is_told_once(tmp_path):
+    targets = ("tcp:127.0.0.1:1", "ssl:127.0.0.1:1", "tcp:127.0.0.1:77777")
+    controllers = [word for target in targets for word in ("--controller", target)]
+    with Switchd(tmp_path / "run", "--bridge", "br0", "--port", "1=null", *controllers) as there:
+        time.sleep(1)
+        for target in targets:
+            assert len([line for line in there.log() if f" {target}: " in line]) == 1, there.log()
+
+
 @needs_ovs_ofctl
 def test_standalone_until_a_controller_comes(tmp_path):
     controller = Controller()
