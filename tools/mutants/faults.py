@@ -11,8 +11,11 @@ from faults_2018 import MISTAKES_2018
 from faults_agent import AGENT
 from faults_controller import CONTROLLER
 from faults_datapath import DATAPATH
+from faults_ofctl import OFCTL
 from faults_replay import REPLAY
 from faults_verifier import VERIFIER
 from faults_vm import VM
 
-FAULTS: list[Fault] = [*AGENT, *CONTROLLER, *DATAPATH, *MISTAKES_2018, *REPLAY, *VM, *VERIFIER]
+FAULTS: list[Fault] = [
+    *AGENT, *CONTROLLER, *DATAPATH, *MISTAKES_2018, *OFCTL, *REPLAY, *VM, *VERIFIER,
+]  # fmt: skip
