@@ -3,6 +3,7 @@ parser, and every way in which inputs, disks and people go wrong."""
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import json
 import os
@@ -11,8 +12,10 @@ import resource
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -674,13 +677,20 @@ def test_disk_full_later(tmp_path: Path, workers: int) -> None:
     assert err == f"oko-replay: {out}: File too large\n"
 
 
+def wait_until(done: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
 def test_ctrl_c_shows_what_was_done(tmp_path: Path) -> None:
     out = tmp_path / "out.pcap"
     process = command(SCAN, "-f", ALL, "--duration", 60, "--pps", 1000, "--json",
                       "--write", f"2={out}")  # fmt: skip
-    time.sleep(1.5)
+    wait_until(lambda: out.exists() and out.stat().st_size > 24)
     process.send_signal(signal.SIGINT)
-    text, err = process.communicate(timeout=10)
+    text, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert err == "oko-replay: interrupted\n"
     report = json.loads(text)
@@ -692,9 +702,15 @@ def test_ctrl_c_while_waiting_for_input(tmp_path: Path) -> None:
     reader, writer = os.pipe()
     os.write(writer, SCAN.read_bytes()[:5000])
     process = command("-", "-f", ALL, stdin=reader)
-    time.sleep(1)
+    waiting = bytearray(4)
+
+    def taken() -> bool:
+        fcntl.ioctl(reader, termios.FIONREAD, waiting)
+        return not any(waiting)
+
+    wait_until(taken)
     process.send_signal(signal.SIGINT)
-    text, _ = process.communicate(timeout=10)
+    text, _ = process.communicate(timeout=60)
     os.close(writer)
     os.close(reader)
     assert process.returncode == 130
