@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import socket
 import ssl
 from collections.abc import Sequence
 from functools import partial
@@ -114,12 +115,9 @@ class Agent:
         kind, _, rest = address.partition(":")
         accept = partial(self._accept, dialect)
         if kind == "punix":
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(rest)
             server: asyncio.AbstractServer = await asyncio.start_unix_server(
-                accept, rest, limit=CHUNK
+                accept, sock=private_socket(rest), limit=CHUNK
             )
-            os.chmod(rest, 0o600)
             self._servers[target] = (server, rest)
             return
         port, _, host = rest.partition(":")
@@ -373,6 +371,22 @@ def name_of(writer: asyncio.StreamWriter) -> str:
     kind = "ssl" if writer.get_extra_info("ssl_object") is not None else "tcp"
     host = f"[{address[0]}]" if ":" in address[0] else address[0]
     return f"{kind}:{host}:{address[1]}"
+
+
+def private_socket(path: str) -> socket.socket:
+    """A socket bound there, in place of an old one, for this user only from the start."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    made = socket.socket(socket.AF_UNIX)
+    old = os.umask(0o177)
+    try:
+        made.bind(path)
+    except OSError:
+        made.close()
+        raise
+    finally:
+        os.umask(old)
+    return made
 
 
 def port_number(text: str) -> int:

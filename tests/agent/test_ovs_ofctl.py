@@ -188,3 +188,22 @@ def test_monitor_shows_packets(run_dir, version, tmp_path):
     assert "total_len=60 in_port=1 (via action) data_len=40 (unbuffered)" in text, text
     assert "dl_src=00:00:00:00:00:01" in text
     assert "NXT_PACKET_IN" in text or version != "OpenFlow10"
+
+
+def test_1_5_where_it_is_asked_for(tmp_path):
+    with switch(tmp_path, "--protocols", "OpenFlow15") as there:
+        ofctl = Ofctl(there.run_dir, "OpenFlow15")
+        assert "n_tables:254" in ofctl("show", "br0")
+        for flow in FLOWS["OpenFlow13"]:
+            text = flow.replace(" actions", ",actions").replace("table=3, ", "table=3,")
+            ofctl("add-flow", "br0", text)
+        assert len(ofctl.flows()) == 3
+        ofctl("add-group", "br0", "group_id=1,type=select,bucket=weight:5,output:1")
+        assert "weight:5" in ofctl("dump-groups", "br0")
+        ofctl("--bundle", "add-flow", "br0", "priority=3,actions=group:1")
+        assert ofctl("dump-aggregate", "br0").endswith("flow_count=4\n")
+        frame = "ff" * 12 + "0800" + "00" * 46
+        ofctl("packet-out", "br0", f"in_port=controller packet={frame} actions=output:2")
+        assert "tx pkts=1" in ofctl("dump-ports", "br0", "2")
+        refused = Ofctl(there.run_dir, "OpenFlow13").run("show", "br0")
+        assert refused.returncode == 1 and "version" in refused.stderr

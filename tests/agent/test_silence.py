@@ -65,3 +65,18 @@ def test_a_peer_that_answers_twice(tmp_path):
 def test_a_peer_that_always_answers(tmp_path):
     got = asyncio.run(heard(tmp_path / "s", greet=True, answer=99))
     assert got[0] == 0 and set(got[1:]) == {2} and len(got) > 3
+
+
+def test_sockets_are_the_user_s_own(tmp_path):
+    path = tmp_path / "s"
+
+    async def listen() -> int:
+        agent = made_agent(4)
+        await agent.listen(f"punix:{path}")
+        mode = path.stat().st_mode & 0o777
+        await agent.close()
+        agent.bridge.close()
+        return mode
+
+    assert asyncio.run(listen()) == 0o600
+    assert not path.exists()
