@@ -89,7 +89,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("replace-flows", "SWITCH FILE", "replace flows with those of a file",
             "replace:replace_flows", 2, 2, _FLOWS),
     Command("diff-flows", "SOURCE1 SOURCE2", "compare flows of two switches or files",
-            "replace:diff_flows", 2, 2, _FLOWS),
+            "replace:diff_flows", 2, 2, _FLOWS, True),
     Command("dump-flows", "SWITCH [FLOW]", "print matching flows",
             "dump:dump", 1, 2, _FLOWS, True),
     Command("dump-aggregate", "SWITCH [FLOW]", "print sums over matching flows",
@@ -144,12 +144,12 @@ COMMANDS: tuple[Command, ...] = (
     Command("benchmark", "TARGET N COUNT", "bandwidth of COUNT N-byte echoes",
             "packets:benchmark", 3, 3, _PACKETS),
     Command("ofp-parse", "FILE", "print the messages in a file",
-            "packets:parse_file", 1, 1, _OTHER),
+            "packets:parse_file", 1, 1, _OTHER, True),
     Command("completion", "SHELL", "print completion for bash, zsh or fish",
             "shell:completion", 1, 1, _OTHER),
     Command("man", "", "print the man page: oko-ofctl man | man -l -", "shell:man", 0, 0, _OTHER),
     Command("print-error", "ENUM", "print an error's numbers by version",
-            "packets:print_error", 1, 1, _OTHER),
+            "packets:print_error", 1, 1, _OTHER, True),
 )  # fmt: skip
 
 OPTIONS: tuple[Option, ...] = (

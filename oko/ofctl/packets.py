@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
+from dataclasses import asdict
 from typing import Any
 
 from oko.errors import OkoError
@@ -227,7 +228,7 @@ def benchmark(run: Run, words: list[str]) -> None:
 # ---------------------------------------------------------------- ofp-parse
 
 
-def parse_file(run: Run, words: list[str]) -> int:
+def parse_file(run: Run, words: list[str]) -> None:
     """ofp-parse FILE"""
     (name,) = words
     try:
@@ -239,13 +240,22 @@ def parse_file(run: Run, words: list[str]) -> int:
     except OSError as exc:
         raise OkoError(f"{name}: open failed ({exc.strerror})") from None
     at = 0
+    found: list[dict[str, object]] = []
     while at < len(data):
         size = int.from_bytes(data[at + 2 : at + 4], "big") if len(data) - at >= HEADER_SIZE else 0
         if size < HEADER_SIZE or at + size > len(data):
             raise OkoError(f"{name}: byte {at}: no whole OpenFlow message")
-        print(describe(data[at : at + size], more=run.more))
+        msg = data[at : at + size]
         at += size
-    return 0
+        if not run.json:
+            print(describe(msg, more=run.more))
+            continue
+        xid = int.from_bytes(msg[4:8], "big")
+        found.append(
+            {"version": msg[0], "message": type_name(msg), "xid": xid, "text": describe(msg)}
+        )
+    if run.json:
+        run.print_json({"messages": found})
 
 
 def print_error(run: Run, words: list[str]) -> None:
@@ -256,6 +266,10 @@ def print_error(run: Run, words: list[str]) -> None:
     rows = [(v, ERRORS[v][name]) for v in ERRORS if name in ERRORS[v]]
     if not rows:
         raise OkoError(f"unknown error {name}", "names are those of the standard: OFPBRC_EPERM")
+    if run.json:
+        shown = {VERSION_NAMES[version]: asdict(code) for version, code in rows}
+        run.print_json({"name": name, "versions": shown})
+        return
     for version, code in rows:
         vendor = f"vendor {code.experimenter:#x}, " if code.experimenter else ""
         print(f"OpenFlow {VERSION_NAMES[version]}: {vendor}type {code.type}, code {code.code}")

@@ -14,11 +14,12 @@ from oko.model.flow import ADD, DELETE_STRICT, Flow, FlowMod, Match
 from oko.ofctl import changes
 from oko.ofctl.dump import flow_replies
 from oko.ofctl.flows import read_text
+from oko.ofctl.printing import flow_json
 from oko.ofctl.run import Run
 from oko.openflow.actions import protocol_of
 from oko.openflow.client import Connection
 from oko.openflow.common import OF14, OF15, OpenFlowError
-from oko.openflow.flow_stats import FlowRequest
+from oko.openflow.flow_stats import FlowEntry, FlowRequest
 from oko.openflow.instructions import encode_instructions
 from oko.text.action_format import format_instructions
 from oko.text.flows import format_match_part, parse_flows
@@ -81,13 +82,17 @@ def diff_flows(run: Run, words: list[str]) -> int:
     first, second = (_source(run, word, versions) for word in words)
     version = min(versions, default=OF15)
     lines = []
+    told: list[dict[str, object]] = []
     for identity in sorted({**first, **second}, key=_order):
         a, b = first.get(identity), second.get(identity)
         if a is not None and b is not None and _meaning(a, version) == _meaning(b, version):
             continue
         lines += [f"-{_line(flow, version)}" for flow in (a,) if flow is not None]
         lines += [f"+{_line(flow, version)}" for flow in (b,) if flow is not None]
-    if lines:
+        told.append({"first": _json(a, version), "second": _json(b, version)})
+    if run.json:
+        run.print_json({"differences": told})
+    elif lines:
         print("\n".join(lines))
     return 2 if lines else 0
 
@@ -104,6 +109,10 @@ def _source(run: Run, word: str, versions: list[int]) -> Flows:
 def _order(identity: Identity) -> tuple[int, int, str]:
     table, priority, match, program = identity
     return table, -priority, format_match_part(Flow(table, priority, match, program))
+
+
+def _json(flow: Flow | None, version: int) -> dict[str, object] | None:
+    return None if flow is None else flow_json(FlowEntry(flow, 0, 0, 0), version, stats=False)
 
 
 def _line(flow: Flow, version: int) -> str:

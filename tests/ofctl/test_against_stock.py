@@ -253,6 +253,11 @@ def test_diff_and_replace_flows(stock, tmp_path):
         theirs, own = stock.ovs("diff-flows", *words), stock.oko("diff-flows", *words)
         assert theirs.status == own.status == 2
         assert sorted(theirs.out.splitlines()) == sorted(own.out.splitlines())
+    found = json.loads(stock.oko("diff-flows", "br0", str(file), "--json").out)["differences"]
+    # The flow that changed its cookie is two lines, but one difference.
+    assert len(found) == len({line[1:].split(" actions")[0] for line in own.out.splitlines()}) - 1
+    (same,) = (pair for pair in found if pair["first"] and pair["second"])
+    assert (same["first"]["cookie"], same["second"]["cookie"]) == (0x12, 0x13)
     changes = stock.oko("replace-flows", "br0", str(file))
     assert (changes.status, changes.out, changes.err) == (0, "", "")
     done = stock.oko("diff-flows", "br0", str(file))
@@ -322,6 +327,15 @@ def test_monitor_and_packet_out(stock, of, tmp_path):
     assert own == theirs
 
 
+def test_print_error(stock):
+    text = stock.oko("print-error", "OFPBMC_BAD_FIELD").out
+    assert "OpenFlow 1.3: type 4, code 6\n" in text
+    assert "OpenFlow 1.0: vendor 0x2320, type 0, code 263\n" in text
+    found = json.loads(stock.oko("print-error", "OFPBRC_EPERM", "--json").out)["versions"]
+    assert found["1.0"] == {"experimenter": 0, "type": 1, "code": 5}
+    assert "unknown error" in stock.oko("print-error", "OFPNO").err
+
+
 def test_ping_probe_and_benchmark(stock):
     shape = [re.sub(r"time=[0-9.]+", "time=*", tool("ping", "br0", "100").out).splitlines()
              for tool in (stock.ovs, stock.oko)]  # fmt: skip
@@ -352,7 +366,10 @@ def test_ofp_parse(stock, tmp_path):
         messages += encode_error(version, 6, "OFPBRC_EPERM", message(version, 5, 6))
     file = tmp_path / "messages"
     file.write_bytes(messages)
-    stock.same("ofp-parse", str(file))
+    text = stock.same("ofp-parse", str(file))
+    found = json.loads(stock.oko("ofp-parse", str(file), "--json").out)["messages"]
+    assert "\n".join(message["text"] for message in found) + "\n" == text
+    assert found[0]["message"] == "OFPT_FLOW_MOD" and found[0]["version"] == 1
     done = stock.oko("ofp-parse", "/nonexistent")
     assert done.status == 1 and "open failed" in done.err
     file.write_bytes(messages[:-3])
