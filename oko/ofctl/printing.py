@@ -12,9 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from oko.model.fields import PORT_NAMES
 from oko.openflow.common import OF10, VERSION_NAMES
-from oko.text.action_format import format_instructions
-from oko.text.flows import FlowStats, dump_flow, format_duration
-from oko.text.match import format_match
 
 if TYPE_CHECKING:
     from oko.openflow.flow_stats import FlowEntry
@@ -59,6 +56,8 @@ def with_names(text: str, names: Mapping[int, str]) -> str:
 
 def flow_line(entry: FlowEntry, version: int, *, stats: bool = True, ages: bool = True) -> str:
     """A flow as dump-flows prints it."""
+    from oko.text.flows import FlowStats, dump_flow
+
     if not stats:
         return dump_flow(entry.flow, None, version)
 
@@ -82,6 +81,9 @@ def flow_line(entry: FlowEntry, version: int, *, stats: bool = True, ages: bool 
 
 def flow_json(entry: FlowEntry, version: int = 0, *, stats: bool = True) -> dict[str, Any]:
     """A flow as an object."""
+    from oko.text.action_format import format_instructions
+    from oko.text.match import format_match
+
     flow = entry.flow
     found: dict[str, Any] = {
         "table": flow.table,
@@ -114,6 +116,8 @@ def flag_names(flags: int) -> list[str]:
 
 def duration_text(ns: int | None) -> str:
     """0.250s, or ? where it is not known."""
+    from oko.text.flows import format_duration
+
     return "?" if ns is None else format_duration(ns / SECOND)
 
 

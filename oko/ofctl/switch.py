@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from oko.errors import OkoError
 from oko.model.fields import PORT_ANY, PORT_LOCAL
 from oko.ofctl.commandline import UsageError
 from oko.ofctl.printing import duration_text, port_text, title, xid_of
 from oko.ofctl.run import Run
-from oko.openflow import messages, port_messages, tables
+from oko.openflow import messages, port_messages
 from oko.openflow.client import Connection
 from oko.openflow.common import (
     FEATURES_REQUEST,
@@ -25,8 +25,10 @@ from oko.openflow.common import (
 )
 from oko.openflow.messages import Features
 from oko.openflow.port_messages import QUEUE_ALL, PortCounters, PortDesc, PortMod
-from oko.openflow.tables import TableCounters
 from oko.text.values import format_mac
+
+if TYPE_CHECKING:
+    from oko.openflow.tables import TableCounters
 
 _CAPABILITIES = (
     "FLOW_STATS", "TABLE_STATS", "PORT_STATS", "GROUP_STATS", "", "IP_REASM", "QUEUE_STATS",
@@ -198,6 +200,8 @@ _MATCHING_10 = "in_port eth_{src,dst,type} vlan_{vid,pcp} ip_{src,dst} nw_{proto
 
 def dump_tables(run: Run, words: list[str]) -> None:
     """dump-tables SWITCH"""
+    from oko.openflow import tables
+
     switch = run.connect(words[0])
     version = switch.version
     found: list[TableCounters] = []
