@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from oko.errors import OkoError
@@ -11,7 +11,7 @@ from oko.ofctl import printing
 from oko.ofctl.run import FIRST, Run, port_names
 from oko.openflow import flow_stats
 from oko.openflow.client import Connection, RefusedError
-from oko.openflow.common import MP_EXPERIMENTER, OF10, OF13, decode_multipart
+from oko.openflow.common import MP_EXPERIMENTER, OF10, OF13, OpenFlowError, decode_multipart
 from oko.openflow.flow_stats import FlowEntry, FlowRequest
 from oko.text.flows import parse_flow_mod
 
@@ -44,10 +44,11 @@ def _versions(request: FlowRequest) -> tuple[int, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One reply: its title and its flows."""
+    """One reply: its title, its flows, and why others of its flows cannot be shown."""
 
     title: str
     flows: list[FlowEntry]
+    unknown: tuple[OpenFlowError, ...] = ()
 
 
 def flow_replies(switch: Connection, request: FlowRequest) -> Iterator[Part]:
@@ -63,7 +64,23 @@ def flow_replies(switch: Connection, request: FlowRequest) -> Iterator[Part]:
             name = "OFPST_FLOW"
         more = " flags=[more]" if reply[11] & 1 else ""
         title = printing.title(f"{name} reply", switch.version, printing.xid_of(reply))
-        yield Part(title + more, flow_stats.decode_flow_stats(switch.version, reply))
+        flows: list[FlowEntry] = []
+        unknown = []
+        for entry in flow_stats.iterate_flow_stats(switch.version, reply):
+            if isinstance(entry, FlowEntry):
+                flows.append(entry)
+            else:
+                unknown.append(entry)
+        yield Part(title + more, flows, tuple(unknown))
+
+
+def refuse_unknown(unknown: Sequence[OpenFlowError]) -> None:
+    """OkoError if there are flows that cannot be shown."""
+    if unknown:
+        flows = "1 flow is" if len(unknown) == 1 else f"{len(unknown)} flows are"
+        raise OkoError(
+            f"{flows} left out: {unknown[0]}", "they use what oko does not know; see ovs-ofctl"
+        )
 
 
 def _nxm_or_plain(
@@ -93,21 +110,30 @@ def dump(run: Run, words: list[str]) -> None:
     switch = run.connect(name, _versions(request), aware=True)
     line = run.line
     stats = not line.has("no_stats")
+    unknown: list[OpenFlowError] = []
     if run.json:
-        flows = [entry for part in flow_replies(switch, request) for entry in part.flows]
+        flows = []
+        for part in flow_replies(switch, request):
+            flows += part.flows
+            unknown += part.unknown
         shown = [
             printing.flow_json(entry, switch.version, stats=stats) for entry in _sorted(run, flows)
         ]
         run.print_json({"flows": shown})
+        refuse_unknown(unknown)
         return
     names = _names(run, name)
     color = run.color
     by_reply = stats and not line.sorts and not names
     parts = flow_replies(switch, request)
     if not by_reply:
-        everything = [entry for part in parts for entry in part.flows]
+        everything = []
+        for part in parts:
+            everything += part.flows
+            unknown += part.unknown
         parts = iter([Part("", _sorted(run, everything))])
     for part in parts:
+        unknown += part.unknown
         lines = [part.title] if part.title else []
         for entry in part.flows:
             shown_line = printing.flow_line(entry, switch.version, stats=stats, ages=by_reply)
@@ -116,6 +142,7 @@ def dump(run: Run, words: list[str]) -> None:
             lines.append(printing.colored(shown_line) if color else shown_line)
         if lines:
             print("\n".join(lines))
+    refuse_unknown(unknown)
 
 
 def _names(run: Run, name: str) -> dict[int, str]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from oko.model.flow import ADD, DELETE_STRICT, Flow, FlowMod, Match
 from oko.ofctl import changes
-from oko.ofctl.dump import flow_replies
+from oko.ofctl.dump import flow_replies, refuse_unknown
 from oko.ofctl.flows import read_text
 from oko.ofctl.printing import flow_json
 from oko.ofctl.run import Run
@@ -35,7 +35,10 @@ def _of_file(run: Run, file: str, name: str = "") -> Flows:
 
 
 def _of_switch(switch: Connection) -> Flows:
-    entries = [e for part in flow_replies(switch, FlowRequest(nxm=True)) for e in part.flows]
+    entries = []
+    for part in flow_replies(switch, FlowRequest(nxm=True)):
+        refuse_unknown(part.unknown)
+        entries += part.flows
     return {entry.flow.identity: entry.flow for entry in entries}
 
 

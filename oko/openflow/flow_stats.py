@@ -27,6 +27,7 @@ from oko.openflow.common import (
     OF10,
     OF14,
     OF15,
+    OpenFlowError,
     decode_multipart,
     encode_multipart,
     experimenter_message,
@@ -305,6 +306,16 @@ def _age_of(code: int) -> int | None:
 
 def decode_flow_stats(version: int, msg: bytes) -> list[FlowEntry]:
     """The entries of one reply (FLOW, or NXST_FLOW)."""
+    result = []
+    for entry in iterate_flow_stats(version, msg):
+        if isinstance(entry, OpenFlowError):
+            raise entry
+        result.append(entry)
+    return result
+
+
+def iterate_flow_stats(version: int, msg: bytes) -> Iterator[FlowEntry | OpenFlowError]:
+    """As decode_flow_stats(); an entry with something that is not known here is its error."""
     part = decode_multipart(version, msg[8:])
     body = part.body
     nxm = part.type == MP_EXPERIMENTER
@@ -315,7 +326,6 @@ def decode_flow_stats(version: int, msg: bytes) -> list[FlowEntry]:
         body = body[_NX_HEAD.size :]
     elif part.type != MP_FLOW:
         fail("OFPBRC_BAD_STAT", f"multipart {part.type} has no flows")
-    result = []
     at = 0
     while at < len(body):
         if len(body) - at < 2:
@@ -324,9 +334,11 @@ def decode_flow_stats(version: int, msg: bytes) -> list[FlowEntry]:
         entry = body[at : at + size]
         if size < 24 or len(entry) < size:
             fail("OFPBRC_BAD_LEN", f"an entry cannot have {size} bytes here")
-        result.append(_decode_entry(version, entry, nxm))
+        try:
+            yield _decode_entry(version, entry, nxm)
+        except OpenFlowError as exc:
+            yield exc
         at += size
-    return result
 
 
 def _decode_entry(version: int, entry: bytes, nxm: bool) -> FlowEntry:

@@ -327,6 +327,21 @@ def test_monitor_and_packet_out(stock, of, tmp_path):
     assert own == theirs
 
 
+@pytest.mark.parametrize("of", ["OpenFlow10", "OpenFlow13"])
+def test_flows_that_are_not_known_are_left_out_and_told(stock, of):
+    stock.ovs("del-flows", "br0")
+    stock.ovs("add-flow", "br0", "priority=1,tcp,actions=ct(table=1)")
+    stock.ovs("add-flow", "br0", "priority=2,ct_state=+trk,tcp,actions=drop")
+    stock.ovs("add-flow", "br0", "priority=3,udp,actions=drop")
+    for options in ((), ("--sort",), ("--json",)):
+        done = stock.oko("-O", of, "dump-flows", "br0", *options)
+        assert done.status == 1 and "udp" in done.out and "tcp" not in done.out
+        assert done.err.startswith("oko-ofctl: 2 flows are left out: "), done.err
+    done = stock.oko("-O", of, "diff-flows", "br0", "br0")
+    assert done.status == 1 and "left out" in done.err
+    stock.ovs("del-flows", "br0")
+
+
 def test_print_error(stock):
     text = stock.oko("print-error", "OFPBMC_BAD_FIELD").out
     assert "OpenFlow 1.3: type 4, code 6\n" in text
