@@ -32,6 +32,7 @@
 #include "oko.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,6 +48,7 @@ enum {
     BLOCK_MAX = 256 << 10, /* a pcapng block that is looked into as a whole */
     RECORD_MAX = 16 << 20, /* a pcap record that claims more is corrupt */
     MAX_INTERFACES = 65536,
+    WAIT_MS = 100,
 
     PCAP_HEADER = 24,
     PCAP_RECORD = 16,
@@ -628,6 +630,15 @@ static int ng_next(struct oko_capture *c, struct oko_record *record, struct oko_
 
 /* ---------------------------------------------------------------- the stream */
 
+/* Does read() return at once? A signal just before a read() that waits would be heard only after
+ * it, so the waiting is done here, for WAIT_MS at a time. */
+static bool is_readable(int fd)
+{
+    struct pollfd one = {.fd = fd, .events = POLLIN};
+    int n = poll(&one, 1, WAIT_MS);
+    return n > 0 || (n < 0 && errno != EINTR);
+}
+
 int oko_capture_refill(struct oko_capture *c, struct oko_error *error)
 {
     if (c->failed) {
@@ -643,6 +654,8 @@ int oko_capture_refill(struct oko_capture *c, struct oko_error *error)
 
     /* 2. Read until the wanted bytes are there; more is welcome, as much as fits. */
     do {
+        if (!is_readable(c->fd))
+            return OKO_E_BUSY;
         ssize_t n = read(c->fd, c->window + c->have, c->size - c->have);
         if (n < 0 && errno == EINTR)
             return OKO_E_BUSY;
@@ -742,7 +755,10 @@ int oko_capture_open(int fd, uint32_t chunk, struct oko_capture **capture, struc
     c->window = c->memory + HEADROOM;
 
     c->wanted = PCAP_HEADER;
-    int err = oko_capture_refill(c, error);
+    int err;
+    do { /* bytes that were taken must not be lost with c */
+        err = oko_capture_refill(c, error);
+    } while (err == OKO_E_BUSY && c->have);
     if (!err)
         err = recognise(c, error);
     if (err) {

@@ -24,7 +24,8 @@ int oko_merge_new(const struct oko_replay_source *sources, uint32_t n, struct ok
 void oko_merge_free(struct oko_merge *merge);
 /* A record's data stays valid until oko_merge_refill(), which OKO_MERGE_REFILL asks for. */
 enum oko_merge_result oko_merge_next(struct oko_merge *merge, struct oko_merged *out);
-/* Until the capture that asked for it has its bytes. OKO_E_BUSY: a signal interrupted it. */
+/* Until the capture that asked for it has its bytes. OKO_E_BUSY: a signal interrupted it, or there
+ * was nothing to read for a moment. */
 int oko_merge_refill(struct oko_merge *merge);
 /* The same captures, opened anew: the stream starts over. */
 void oko_merge_rewind(struct oko_merge *merge, struct oko_capture *const *captures);

@@ -987,8 +987,8 @@ struct oko_record {
 enum oko_capture_result { OKO_CAPTURE_END = 0, OKO_CAPTURE_RECORD = 1, OKO_CAPTURE_REFILL = 2 };
 
 /* fd is read from where it stands and not closed. chunk: bytes of the buffer, 0 = 4 MiB (at least
- * 1 MiB). Reads the start: OKO_E_FORMAT when that is no capture; OKO_E_BUSY when a signal
- * interrupted the read. */
+ * 1 MiB). Reads the start: OKO_E_FORMAT when that is no capture; OKO_E_BUSY when nothing came
+ * for 100 ms, or a signal interrupted the read (call again). */
 int oko_capture_open(int fd, uint32_t chunk, struct oko_capture **capture, struct oko_error *error);
 void oko_capture_close(struct oko_capture *capture);
 /* An oko_capture_result, or OKO_E_FORMAT / OKO_E_IO with *error filled in. A record's data stays
@@ -996,7 +996,7 @@ void oko_capture_close(struct oko_capture *capture);
 int oko_capture_next(struct oko_capture *capture, struct oko_record *record,
                      struct oko_error *error);
 /* To be called after OKO_CAPTURE_REFILL; blocks until some bytes or the end have come. OKO_E_IO
- * when the read failed; OKO_E_BUSY when a signal interrupted it (call again). */
+ * when the read failed; OKO_E_BUSY as above. */
 int oko_capture_refill(struct oko_capture *capture, struct oko_error *error);
 
 struct oko_capture_info {

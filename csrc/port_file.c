@@ -52,8 +52,13 @@ static bool look_ahead(struct file *f)
     struct oko_error error;
     while (!f->pending && f->capture) {
         int got = oko_capture_next(f->capture, &f->record, &error);
-        if (got == OKO_CAPTURE_REFILL && oko_capture_refill(f->capture, &error) == 0)
-            continue;
+        if (got == OKO_CAPTURE_REFILL) {
+            int err = oko_capture_refill(f->capture, &error);
+            if (!err)
+                continue;
+            if (err == OKO_E_BUSY) /* a pipe that has nothing now */
+                return false;
+        }
         if (got != OKO_CAPTURE_RECORD) {
             end_round(f);
             return false; /* the next round begins with the next look */

@@ -33,7 +33,7 @@ class Capture(Handle):
         out = ffi.new("struct oko_capture **")
         self._error = ffi.new("struct oko_error *")
         code = lib.OKO_E_BUSY
-        while code == lib.OKO_E_BUSY:  # a signal; Python's handlers run between two calls
+        while code == lib.OKO_E_BUSY:  # Python's signal handlers run between two calls
             code = lib.oko_capture_open(fd, chunk, out, self._error)
         self._check(code)
         super().__init__(out[0], lib.oko_capture_close)

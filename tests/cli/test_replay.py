@@ -686,7 +686,7 @@ def wait_until(done: Callable[[], bool], seconds: float = 60) -> None:
 
 def test_ctrl_c_shows_what_was_done(tmp_path: Path) -> None:
     out = tmp_path / "out.pcap"
-    process = command(SCAN, "-f", ALL, "--duration", 60, "--pps", 1000, "--json",
+    process = command(SCAN, "-f", ALL, "--duration", 60, "--pps", 30000, "--json",
                       "--write", f"2={out}")  # fmt: skip
     wait_until(lambda: out.exists() and out.stat().st_size > 24)
     process.send_signal(signal.SIGINT)
@@ -700,7 +700,6 @@ def test_ctrl_c_shows_what_was_done(tmp_path: Path) -> None:
 
 def test_ctrl_c_while_waiting_for_input(tmp_path: Path) -> None:
     reader, writer = os.pipe()
-    os.write(writer, SCAN.read_bytes()[:5000])
     process = command("-", "-f", ALL, stdin=reader)
     waiting = bytearray(4)
 
@@ -708,7 +707,10 @@ def test_ctrl_c_while_waiting_for_input(tmp_path: Path) -> None:
         fcntl.ioctl(reader, termios.FIONREAD, waiting)
         return not any(waiting)
 
-    wait_until(taken)
+    data = SCAN.read_bytes()
+    for part in (data[:5000], data[5000:9000]):  # the first is taken when the file is opened
+        os.write(writer, part)
+        wait_until(taken)
     process.send_signal(signal.SIGINT)
     text, _ = process.communicate(timeout=60)
     os.close(writer)
