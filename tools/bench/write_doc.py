@@ -49,6 +49,11 @@ def rate(record: dict[str, Any]) -> str:
     return f"{record['mops']:.1f}" if record["mops"] >= 0.1 else ""
 
 
+def nanoseconds(ns: float) -> str:
+    """A time as the tables print it: with a decimal place where that says something."""
+    return f"{ns:,.1f}" if ns < 1000 else f"{ns:,.0f}"
+
+
 def bench_rows(records: list[dict[str, Any]]) -> list[list[str]]:
     """A heading and a row per benchmark: median with range, rate, goal."""
     rows = [["benchmark", "ns", "range", "M/s", "goal"]]
@@ -59,7 +64,7 @@ def bench_rows(records: list[dict[str, Any]]) -> list[list[str]]:
         goal = ""
         if "goal" in record:
             goal = record["goal"] + ": " + ("met" if record["met"] else "**missed**")
-        numbers = [f"{record[k]:,.1f}" for k in ("ns_median", "ns_min", "ns_max")]
+        numbers = [nanoseconds(record[k]) for k in ("ns_median", "ns_min", "ns_max")]
         rows.append(
             [record["name"], numbers[0], f"{numbers[1]} - {numbers[2]}", rate(record), goal]
         )
@@ -72,7 +77,7 @@ def curve_rows(records: list[dict[str, Any]], names: list[str]) -> list[list[str
     for record in records:
         _, curve, number = record["name"].split("/")
         if curve in curves:
-            value = f"{record['ns_median']:,.1f}" if "ns_median" in record else "left out"
+            value = nanoseconds(record["ns_median"]) if "ns_median" in record else "left out"
             curves[curve][int(number)] = value
     points = sorted({n for points in curves.values() for n in points})
     return [
@@ -108,6 +113,7 @@ def tables(comparison: dict[str, Any], lines: list[dict[str, Any]]) -> dict[str,
         "rates": markdown(bench_rows(by_group.get("forwarding", []))),
         "added": markdown(bench_rows(by_group.get("filter on every packet", []))),
         "loading": markdown(bench_rows(by_group.get("loading", []))),
+        "openflow": markdown(bench_rows(by_group.get("openflow, wall time", []))),
         "workers": markdown(bench_rows(by_group.get("workers, wall time", []))),
         "masks": markdown(curve_rows(scale, ["masks", "attack", "nocache"])),
         "curves": "\n".join(
