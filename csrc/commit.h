@@ -67,6 +67,10 @@ int oko_commit_flow(struct oko_commit *c, const struct oko_flow_mod *mod,
                     const struct oko_match *match, const struct oko_ops_facts *facts, bool learned,
                     struct oko_error *error);
 
+/* packet_out.c: is what these checked actions name there? */
+int oko_packet_out_refs(const uint8_t *ops, uint32_t ops_len, const struct oko_set *groups,
+                        struct oko_error *error);
+
 /* dump.c: a flow-removed or learned event with the flow's match. */
 void oko_event_flow(struct oko_dp *dp, const struct oko_rule *rule, uint16_t type, uint16_t reason,
                     uint64_t ns, uint64_t seq);

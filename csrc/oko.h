@@ -726,6 +726,11 @@ int oko_txn_group(struct oko_txn *txn, uint32_t command, const struct oko_group_
                   struct oko_error *error);
 int oko_txn_meter(struct oko_txn *txn, uint32_t command, const struct oko_meter_spec *spec,
                   struct oko_error *error);
+/* Not a change: refuses the commit, with this index, unless oko_dp_packet_out() of these actions
+ * would be valid as things stand at this place among the changes. Malformed ones are refused
+ * here. */
+int oko_txn_packet_out(struct oko_txn *txn, const uint8_t *ops, uint32_t ops_len,
+                       struct oko_error *error);
 /* Carries out all changes in order, each seeing those before it, and shows them to forwarding
  * threads at once. If one fails nothing has changed and *failed is its index (from 0). failed and
  * error may be NULL. Afterwards the transaction is empty and may be used again. */

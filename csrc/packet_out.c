@@ -14,7 +14,7 @@
 #include <string.h>
 
 struct refs {
-    const struct oko_view *view;
+    const struct oko_set *groups;
     struct oko_error *error;
     int rc;
 };
@@ -24,10 +24,17 @@ static bool is_wrong(const struct oko_op_head *op, void *ctx)
     struct refs *refs = ctx;
     if (op->op == OKO_OP_SEND_MAPS)
         refs->rc = oko_err(refs->error, OKO_E_INVAL, "send_maps: belongs to a flow");
-    else if (op->op == OKO_OP_GROUP && !oko_set_find(refs->view->groups, op->arg))
+    else if (op->op == OKO_OP_GROUP && !oko_set_find(refs->groups, op->arg))
         refs->rc =
             oko_err(refs->error, OKO_E_NOTFOUND, "packet-out: there is no group %u", op->arg);
     return refs->rc != 0;
+}
+
+int oko_packet_out_refs(const uint8_t *ops, uint32_t ops_len, const struct oko_set *groups,
+                        struct oko_error *error)
+{
+    struct refs refs = {.groups = groups, .error = error};
+    return oko_ops_walk(ops, ops_len, is_wrong, &refs) ? refs.rc : 0;
 }
 
 int oko_dp_packet_out(struct oko_dp *dp, uint32_t worker, const struct oko_frame *frame,
@@ -51,10 +58,10 @@ int oko_dp_packet_out(struct oko_dp *dp, uint32_t worker, const struct oko_frame
         oko_clock_start(dp, now);
     oko_worker_tick(w, now); /* what falls due goes before it */
     oko_worker_look(w);
-    struct refs refs = {.view = w->view, .error = error};
-    if (oko_ops_walk(ops, ops_len, is_wrong, &refs)) {
+    rc = oko_packet_out_refs(ops, ops_len, w->view->groups, error);
+    if (rc) {
         oko_worker_offline(w);
-        return refs.rc;
+        return rc;
     }
     struct oko_pkt pkt = {.data = (uint8_t *)(uintptr_t)frame->data,
                           .len = frame->len,

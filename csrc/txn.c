@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum change_kind { FLOW, GROUP, METER };
+enum change_kind { FLOW, GROUP, METER, PACKET_OUT };
 
 #define ALL_TABLES 255u
 #define ANY        0xffffffffu
@@ -27,7 +27,8 @@ struct change {
     struct oko_ops_facts facts;
     struct oko_group *group; /* to add; NULL once it is in the tables */
     struct oko_meter *meter;
-    _Alignas(8) uint8_t bytes[]; /* the mod's fields, then its ops */
+    uint32_t ops_len;            /* PACKET_OUT */
+    _Alignas(8) uint8_t bytes[]; /* the mod's fields, then its ops; PACKET_OUT: actions */
 };
 
 struct oko_txn {
@@ -170,6 +171,27 @@ int oko_txn_meter(struct oko_txn *txn, uint32_t command, const struct oko_meter_
             free(change);
             return rc;
         }
+    }
+    append(txn, change);
+    return 0;
+}
+
+int oko_txn_packet_out(struct oko_txn *txn, const uint8_t *ops, uint32_t ops_len,
+                       struct oko_error *error)
+{
+    if (ops_len > 0x100000)
+        return oko_err(error, OKO_E_LIMIT, "packet-out: %u bytes of actions", ops_len);
+    struct change *change = calloc(1, sizeof *change + ops_len);
+    if (!change)
+        return oko_err(error, OKO_E_NOMEM, "packet-out: out of memory");
+    change->kind = PACKET_OUT;
+    change->ops_len = ops_len;
+    if (ops_len)
+        memcpy(change->bytes, ops, ops_len);
+    int rc = oko_ops_check(change->bytes, ops_len, OKO_OPS_ACTIONS, 0, &change->facts, error);
+    if (rc) {
+        free(change);
+        return rc;
     }
     append(txn, change);
     return 0;
@@ -535,6 +557,8 @@ int oko_txn_commit(struct oko_txn *txn, uint32_t *failed, struct oko_error *erro
     for (struct change *change = txn->first; change && !rc; change = change->next) {
         if (change->kind == FLOW)
             rc = oko_commit_flow(&c, &change->mod, &change->match, &change->facts, false, error);
+        else if (change->kind == PACKET_OUT)
+            rc = oko_packet_out_refs(change->bytes, change->ops_len, c.groups, error);
         else
             rc = apply_object(&c, change, error);
         if (!rc && oko_commit_forget(&c))

@@ -531,6 +531,12 @@ class Txn(Handle):
         error = ffi.new("struct oko_error *")
         check(lib.oko_txn_meter(self._ptr, command, spec, error), error)
 
+    def packet_out(self, ops: bytes) -> None:
+        """The commit fails unless these actions would be valid for a packet-out then."""
+        error = ffi.new("struct oko_error *")
+        data = ffi.from_buffer("uint8_t[]", ops)
+        check(lib.oko_txn_packet_out(self._ptr, data, len(ops), error), error)
+
     def commit(self) -> None:
         """Raises CoreError; its index tells which change failed (from 0)."""
         failed = ffi.new("uint32_t *")

@@ -292,6 +292,11 @@ class Transaction:
         mod = change if isinstance(change, MeterMod) else MeterMod(change, "add")
         self._txn.meter(records.compile_meter(mod.meter), GROUP_COMMANDS[mod.command])
 
+    def packet_out(self, actions: Sequence[Action]) -> None:
+        """Changes nothing: the commit fails unless Datapath.packet_out() could carry these out
+        after the changes before."""
+        self._txn.packet_out(records.compile_actions(actions))
+
     def commit(self) -> None:
         """Carries out everything added so far; afterwards the transaction is empty."""
         self._txn.commit()

@@ -1,8 +1,10 @@
 """Bundles of one connection: collected, checked, then in force together or not at all.
 
 Flow, group and meter changes of a bundle are one transaction of the bridge. Changes of ports and
-packet-outs, which bundles may carry too, are checked when they are added and carried out after the
-transaction, in their order. What else a message could ask for does not belong into a bundle.
+packet-outs, which bundles may carry too, follow it in their order; everything that could be refused
+about them is looked at before (ports) and within the transaction (packet-outs: by then the groups
+are as the bundle makes them), so that nothing fails after it. What else a message could ask for
+does not belong into a bundle.
 
 A bundle is dropped when its connection ends, and when nothing was added to it for IDLE_SECONDS and
 room is needed. Thread-safety: the asyncio loop's.
@@ -146,47 +148,46 @@ class Bundles:
                 return []
             name = session.name_of(inside)
             if name == "PORT_MOD":
-                bundle.later.append((inside, self._port_mod(inside)))
+                port_mod = session.decode_port_mod(inside)
+                session.bridge.check_port(port_mod.number, port_mod.hw_addr)
+                bundle.later.append((inside, port_mod))
             elif name == "PACKET_OUT":
                 bundle.later.append((inside, session.decode_packet_out(inside)))
             else:
                 raise OpenFlowError("OFPBFC_MSG_UNSUP", f"{name} does not go into a bundle")
-        except OpenFlowError as exc:
+        except (OpenFlowError, BridgeError) as exc:
             return list(session.errors(inside, exc))
         return []
-
-    def _port_mod(self, inside: bytes) -> PortMod:
-        mod = self._session.decode_port_mod(inside)
-        if all(port.number != mod.number for port in self._session.bridge.ports()):
-            raise OpenFlowError("OFPPMFC_BAD_PORT", f"there is no port {mod.number}")
-        return mod
 
     # ---------------------------------------------------------------- commit
 
     def _commit(self, msg: bytes, asked: BundleControl) -> Iterator[bytes]:
         session = self._session
         bundle = self._take(asked.id)
+        session.need_write()
+        checked: list[bytes] = []  # messages in the order of the errors' indices
         try:
-            if bundle.mods:
-                session.need_write()
+            for inside, what in bundle.later:
+                if isinstance(what, PortMod):
+                    checked = [inside]
+                    session.bridge.check_port(what.number, what.hw_addr)
+            outs = [(inside, what) for inside, what in bundle.later if isinstance(what, PacketOut)]
+            checked = [inside for inside, _, _ in bundle.mods] + [inside for inside, _ in outs]
+            if checked:
                 session.bridge.apply(
                     [change for _, change, _ in bundle.mods],
                     compiled=[m.record if m is not None else None for _, _, m in bundle.mods],
+                    packet_outs=[out.actions for _, out in outs],
                 )
         except BridgeError as exc:
-            yield from session.errors(bundle.mods[exc.index][0], exc)
+            yield from session.errors(checked[exc.index], exc)
             yield self._failed(msg)
             return
-        for inside, what in bundle.later:
-            try:
-                if isinstance(what, PortMod):
-                    session.change_port(what)
-                else:
-                    session.send_packet(what)
-            except BridgeError as exc:
-                yield from session.errors(inside, exc)
-                yield self._failed(msg)
-                return
+        for _, what in bundle.later:
+            if isinstance(what, PortMod):
+                session.change_port(what)
+            else:
+                session.send_packet(what)
         yield self._done(msg, asked)
 
     def _failed(self, msg: bytes) -> bytes:

@@ -359,12 +359,17 @@ class Bridge:
             raise BridgeError(f"there is no port {number}", "OFPPMFC_BAD_PORT")
         return self._ports[number]
 
+    def check_port(self, number: int, hw_addr: int | None) -> Port:
+        """The port that modify_port() would change; BridgeError if it would refuse."""
+        found = self._port(number)
+        if hw_addr and hw_addr != found.hw_addr:
+            raise BridgeError(f"port {number} has another hardware address", "OFPPMFC_BAD_HW_ADDR")
+        return found
+
     def modify_port(self, number: int, hw_addr: int | None, config: int, mask: int) -> None:
         """OFPT_PORT_MOD: sets the OFPPC_* bits in mask. hw_addr must be the port's own, 0 or None:
         not given."""
-        old = self._port(number)
-        if hw_addr and hw_addr != old.hw_addr:
-            raise BridgeError(f"port {number} has another hardware address", "OFPPMFC_BAD_HW_ADDR")
+        old = self.check_port(number, hw_addr)
         mask &= port.CONFIG_BITS
         new = (old.config & ~mask) | (config & mask)
         self._change_port(replace(old, config=new))
@@ -414,11 +419,13 @@ class Bridge:
         *,
         ages: Sequence[int] = (),
         compiled: Sequence[records.FlowRecord | None] = (),
+        packet_outs: Sequence[tuple[Action, ...]] = (),
     ) -> None:
         """Carries out all changes as one transaction, or none: BridgeError tells which failed.
 
-        ages: of flows that are being restored, ns since each was added. compiled: the records of
-        the flows, where they are known already.
+        packet_outs: actions that packet_out() has to be able to carry out afterwards; their indices
+        follow those of the changes. ages: of flows that are being restored, ns since each was
+        added. compiled: the records of the flows, where they are known already.
         """
         if self.state is not None:
             self.poll()  # flows whose time is over, first
@@ -446,10 +453,15 @@ class Bridge:
                     txn.meter(change)
                     _follow_meter(meters, change)
                 added += 1
+            for actions in packet_outs:
+                txn.packet_out(actions)
+                added += 1
             txn.commit()
         except CoreError as exc:
-            failed = min(exc.index if exc.index >= 0 else added, len(changes) - 1)
-            name = error_name(changes[failed], exc)
+            n_changes = len(changes) + len(packet_outs)
+            failed = min(exc.index if exc.index >= 0 else added, n_changes - 1)
+            packet_out = failed >= len(changes)
+            name = action_error_name(exc) if packet_out else error_name(changes[failed], exc)
             raise BridgeError(str(exc), name, failed, exc.hint) from None
         except ValueError as exc:
             raise BridgeError(str(exc), "OFPBAC_BAD_ARGUMENT", added) from None

@@ -9,10 +9,12 @@ import pytest
 from conversation import Peer, made_agent
 
 from oko.datapath import Frame
+from oko.model.flow import GroupMod
 from oko.openflow import (
     bundles,
     common,
     flow_stats,
+    groups,
     messages,
     packets,
     port_messages,
@@ -29,6 +31,7 @@ from oko.openflow.nicira_messages import (
     encode_set_packet_in_format,
 )
 from oko.text import parse_flow, parse_rules
+from oko.text.groups import parse_group
 
 VERSIONS = (OF10, OF13, OF14, OF15)
 UNKNOWN_ACTION = bytes.fromhex("0063000800000000")
@@ -439,6 +442,56 @@ def test_a_bundle_that_fails_changes_nothing(agent):
     assert (first[4:8], second[4:8]) == (bytes([0, 0, 0, 7]), bytes([0, 0, 0, 8]))
     assert common.decode_error(OF13, second).name == "OFPBFC_MSG_FAILED"
     assert flow_texts(peer) == [(0, 1)]
+
+
+def packet_out(actions: str) -> bytes:
+    carried_out = parse_flow(f"actions={actions}").instructions.apply
+    return packets.encode_packet_out(OF13, packets.PacketOut(1, carried_out, FRAME))
+
+
+def no_packet_in(number: int) -> bytes:
+    return port_messages.encode_port_mod(OF13, port_messages.PortMod(number, 0, 64, 64))
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_packets_and_ports_of_a_bundle_that_fails(agent, order):
+    peer = Peer(agent)
+    peer(control(peer, bundles.OPEN_REQUEST))
+    parts = [
+        put(peer, add(OF13, "priority=2,actions=output:2")),
+        put(peer, no_packet_in(2)),
+        put(peer, packet_out("output:2")),
+        put(peer, packet_out("group:9")),
+    ]
+    assert peer(*parts[::order]) == []
+    first, second = peer(control(peer, bundles.COMMIT_REQUEST))
+    assert common.decode_error(OF13, first).name == "OFPBAC_BAD_OUT_GROUP"
+    assert common.decode_error(OF13, second).name == "OFPBFC_MSG_FAILED"
+    assert flow_texts(peer) == [] and agent.bridge.datapath.read_port(2) == []
+    assert [port.config for port in agent.bridge.ports() if port.number == 2] == [0]
+
+
+def test_a_port_that_leaves_while_a_bundle_waits(agent):
+    peer = Peer(agent)
+    peer(control(peer, bundles.OPEN_REQUEST))
+    peer(put(peer, add(OF13, "priority=2,actions=output:2")), put(peer, no_packet_in(3)))
+    agent.bridge.remove_port(3)
+    first, second = peer(control(peer, bundles.COMMIT_REQUEST))
+    assert common.decode_error(OF13, first).name == "OFPPMFC_BAD_PORT"
+    assert common.decode_error(OF13, second).name == "OFPBFC_MSG_FAILED"
+    assert flow_texts(peer) == []
+
+
+def test_a_bundle_makes_the_group_that_its_packet_needs(agent):
+    peer = Peer(agent)
+    peer(control(peer, bundles.OPEN_REQUEST))
+    change = GroupMod(parse_group("group_id=9,type=all,bucket=output:2,bucket=output:3"))
+    group = groups.encode_group_mod(OF13, change, 7)
+    peer(put(peer, packet_out("group:9")), put(peer, group), put(peer, no_packet_in(2)))
+    (reply,) = peer(control(peer, bundles.COMMIT_REQUEST))
+    assert bundles.decode_bundle_control(reply).type == bundles.COMMIT_REPLY
+    assert [frame.data for frame in agent.bridge.datapath.read_port(3)] == [FRAME]
+    assert [port.config for port in agent.bridge.ports() if port.number == 2] == [64]
 
 
 def test_a_dump_while_others_change_flows(agent):
