@@ -43,14 +43,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-class RefusedError(OkoError):
-    """A filter that cannot be run because it was refused; context shows the source line."""
-
-    def __init__(self, message: str, hint: str, context: list[str]) -> None:
-        super().__init__(message, hint)
-        self.context = context
-
-
 def report_error(exc: OkoError) -> None:
     """One line "oko-bpf: ...", the source line where there is one, and the hint.
 
@@ -59,11 +51,7 @@ def report_error(exc: OkoError) -> None:
     output = exc.output.rstrip() if isinstance(exc, ToolchainError) else ""
     if output:
         print(output, file=sys.stderr)
-    print(f"oko-bpf: {exc}", file=sys.stderr)
-    for line in exc.context if isinstance(exc, RefusedError) else []:
-        print(line, file=sys.stderr)
-    if exc.hint:
-        print(f"hint: {exc.hint}", file=sys.stderr)
+    print(exc.report("oko-bpf"), file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:

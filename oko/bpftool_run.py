@@ -25,7 +25,7 @@ from ._binding_capture import Record
 from .bpf import typed
 from .bpf.disasm import listing
 from .bpf.spec import MapSpec, ProgramSpec
-from .bpftool import RefusedError, map_json, read_filter, report_error, source_context
+from .bpftool import map_json, read_filter, report_error, source_context
 from .captures import CaptureFile
 from .errors import CaptureError, CoreError, LoadError, OkoError
 from .filters import Map, Maps
@@ -64,8 +64,8 @@ def _run(args: argparse.Namespace) -> int:
         try:
             program = vm.load(spec, guarded=args.guarded, jit=not interpret)
         except LoadError as exc:
-            context = source_context(spec, exc)
-            raise RefusedError(f"{args.filter}: refused: {exc}", exc.hint, context) from None
+            context = "\n".join(source_context(spec, exc))
+            raise OkoError(f"{args.filter}: refused: {exc}", exc.hint, context) from None
         maps = Maps(program)
         for update in updates:
             maps.find(update.map).apply(update)

@@ -10,12 +10,18 @@ from __future__ import annotations
 class OkoError(Exception):
     """Base of all errors raised on purpose. str() is one line without a trailing full stop.
 
-    hint: what to do about it, or "".
+    hint: what to do about it, or "". excerpt: the lines of input around the place, or "".
     """
 
-    def __init__(self, message: str, hint: str = "") -> None:
+    def __init__(self, message: str, hint: str = "", excerpt: str = "") -> None:
         super().__init__(message)
         self.hint = hint
+        self.excerpt = excerpt
+
+    def report(self, command: str) -> str:
+        """What a command prints: its name and the error, then excerpt and hint if there are any."""
+        hint = f"hint: {self.hint}" if self.hint else ""
+        return "\n".join(filter(None, [f"{command}: {self}", self.excerpt, hint]))
 
 
 class ElfError(OkoError):

@@ -353,12 +353,19 @@ class Replayer:
                 try:
                     _add(txn, rule)
                 except OkoError as exc:
-                    raise OkoError(f"{place}: {_text(rule)}: {exc}", exc.hint) from None
+                    raise self._refused(rule, place, exc) from None
             try:
                 txn.commit()
             except CoreError as exc:
-                rule, place = rules[exc.index]
-                raise OkoError(f"{place}: {_text(rule)}: {exc}", exc.hint) from None
+                raise self._refused(*rules[exc.index], exc) from None
+
+    def _refused(self, rule: Rule, place: str, exc: OkoError) -> OkoError:
+        """The error about a rule, with where it stands, its text and what to do."""
+        hint = exc.hint
+        number = rule.flow.filter_prog if isinstance(rule, FlowMod) else 0
+        if number and number not in (program.number for program in self.datapath.programs()):
+            hint = f"load it: --load-filter-prog {number}=FILE"
+        return OkoError(f"{place}: {_text(rule)}: {str(exc).removeprefix('flow: ')}", hint)
 
     # ------------------------------------------------------------ running
 

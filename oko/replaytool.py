@@ -45,9 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OkoError as exc:
         if isinstance(exc, ToolchainError) and exc.output:
             print(exc.output.rstrip(), file=sys.stderr)
-        print(f"oko-replay: {exc}", file=sys.stderr)
-        if exc.hint:
-            print(f"hint: {exc.hint}", file=sys.stderr)
+        print(exc.report("oko-replay"), file=sys.stderr)
         return 1
     except BrokenPipeError:  # the reader (head, less) has seen enough
         sys.stderr.close()

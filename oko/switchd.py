@@ -44,9 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         log.start(settings.log_level, as_json=settings.log_json, file=settings.log_file)
         return asyncio.run(Daemon(settings, arguments, make_agent).run())
     except OkoError as exc:
-        print(f"oko-switchd: {exc}", file=sys.stderr)
-        if exc.hint:
-            print(f"hint: {exc.hint}", file=sys.stderr)
+        print(exc.report("oko-switchd"), file=sys.stderr)
         return 1
     except OSError as exc:
         where = f"{exc.filename}: " if exc.filename else ""

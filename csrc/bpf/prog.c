@@ -19,6 +19,7 @@
 
 enum {
     SAMPLE_EVERY = 128, /* calls of oko_prog_exec() between two whose time is taken */
+    SAMPLE_AT = 4,      /* the first calls, which find cold caches, would tell too much */
     MAX_BATCH = 64
 };
 
@@ -391,7 +392,7 @@ uint64_t oko_prog_exec(struct oko_prog *prog, struct oko_env *env, bool interpre
     uint64_t matched;
     struct oko_prog_counters *counters = &prog->counters[env->worker];
     interpret = interpret || prog->jit == NULL || OKO_LOAD(&prog->profile) != NULL;
-    if (counters->calls++ % SAMPLE_EVERY != 0) {
+    if (counters->calls++ % SAMPLE_EVERY != SAMPLE_AT) {
         matched = run_mask(prog, env, interpret, in, todo, &faults);
     } else {
         uint64_t start = now_ns();

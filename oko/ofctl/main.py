@@ -67,20 +67,17 @@ def _run(line: Line) -> int:
 
 
 def _report(exc: OkoError) -> None:
-    """A refusal as ovs-ofctl prints it, anything else on one line, and the hint."""
+    """A refusal as ovs-ofctl prints it, anything else on one line with excerpt and hint."""
     from oko.openflow.client import RefusedError
 
     if isinstance(exc, RefusedError):
         from oko.ofctl.messages import refusal_lines
 
         print("\n".join(refusal_lines(exc, NAME)), file=sys.stderr)
+        if exc.hint:
+            print(f"hint: {exc.hint}", file=sys.stderr)
     else:
-        print(f"{NAME}: {exc}", file=sys.stderr)
-        excerpt = getattr(exc, "excerpt", "")
-        if excerpt:
-            print(excerpt, file=sys.stderr)
-    if exc.hint:
-        print(f"hint: {exc.hint}", file=sys.stderr)
+        print(exc.report(NAME), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ from oko.model.flow import (
     Instructions,
     Match,
 )
-from oko.text.scan import Item, Span, items, number
+from oko.text.scan import Item, Span, did_you_mean, items, number
 from oko.text.values import (
     Ports,
     field_named,
@@ -188,7 +188,8 @@ class ActionParser:
             item.value.fail(f"{name} takes no argument")
         if name.upper() == "CONTROLLER":
             return self.controller(item)
-        item.key.fail(f'unknown action "{name}"')
+        known = [*_HANDLERS, *UNSUPPORTED, *PORT_NAMES.values()]
+        item.key.fail(f'unknown action "{name}"', did_you_mean(name, known))
 
     # ------------------------------------------------------------ output
 

@@ -134,7 +134,7 @@ def _parse_flow(span: Span, command: int, ports: Ports | None) -> FlowMod:
     found = _ACTIONS.search(span.text)
     head_span = span if found is None else span.cut(0, found.start())
     head = _Head(table=0 if command == ADD else TABLE_ALL)
-    match_parser = MatchParser(ports)
+    match_parser = MatchParser(ports, _HEAD_NAMES)
     seen: dict[str, Span] = {}
     for item in items(head_span):
         if item.tail or item.separator in ("(", ":"):
@@ -175,6 +175,14 @@ def _parse_flow(span: Span, command: int, ports: Ports | None) -> FlowMod:
         out_port=head.out_port,
         out_group=head.out_group,
     )
+
+
+_HEAD_NAMES = (
+    *FLAG_NAMES,
+    *("table", "priority", "filter_prog", "idle_timeout", "hard_timeout", "importance"),
+    *("cookie", "out_port", "out_group", "actions"),
+)
+"""What may stand in a flow beside its match, for hints about unknown names."""
 
 
 def _parse_head(item: Item, head: _Head, command: int, ports: Ports | None) -> bool:

@@ -70,10 +70,14 @@ _PREFERRED = {
 
 
 class MatchParser:
-    """Collects the items of one match; finish() gives the Match."""
+    """Collects the items of one match; finish() gives the Match.
 
-    def __init__(self, ports: Ports | None = None) -> None:
+    others: names that may stand beside a match's, for hints about unknown ones.
+    """
+
+    def __init__(self, ports: Ports | None = None, others: Iterable[str] = ()) -> None:
         self.ports = ports
+        self.others = [*SHORTHANDS, *others]
         self.known: Known = {}
         self._places: dict[Field, Span] = {}
         self._late: list[Item] = []  # names whose meaning depends on the protocol
@@ -91,19 +95,19 @@ class MatchParser:
             return
         if name == "eth" and not item.separator:
             return  # every packet here is an Ethernet frame
-        value = item.required("a value")
         if name in _LATE:
+            item.required("a value")
             self._late.append(item)
         elif name == "dl_vlan":
-            self._add_dl_vlan(item.key, value)
+            self._add_dl_vlan(item.key, item.required("a value"))
         elif name == "dl_vlan_pcp" or name in ("vlan_pcp", "OXM_OF_VLAN_PCP"):
-            pcp, mask = parse_field(VLAN_PCP, value, self.ports)
+            pcp, mask = parse_field(VLAN_PCP, item.required("a value"), self.ports)
             if mask:
                 self._set(VLAN_VID, VLAN_PRESENT, VLAN_PRESENT, item.key)
                 self._set(VLAN_PCP, pcp, mask, item.key)
         else:
-            found = field_named(item.key)
-            number_, mask = parse_field(found, value, self.ports)
+            found = field_named(item.key, self.others)
+            number_, mask = parse_field(found, item.required("a value"), self.ports)
             self._set(found, number_, mask, item.key)
 
     def finish(self, where: Span) -> Match:

@@ -11,13 +11,22 @@ Pure functions over immutable values.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NoReturn
 
 from oko.errors import OkoError
 
 SEPARATORS = ", \t\r\n"
+
+
+def did_you_mean(word: str, names: Iterable[str]) -> str:
+    """A hint for a word that nobody knows: the known name it looks like, or ""."""
+    from difflib import get_close_matches  # only when there is an error to explain
+
+    known = {name.lower(): name for name in names}
+    found = get_close_matches(word.lower(), known, 1)
+    return f'did you mean "{known[found[0]]}"?' if found else ""
 
 
 class FlowSyntaxError(OkoError):
@@ -48,10 +57,9 @@ class FlowSyntaxError(OkoError):
             place = f"{source}:{line}:{column}"
         else:
             place = f"column {column}" if line == 1 else f"line {line}, column {column}"
-        super().__init__(f"{place}: {reason}", hint)
+        super().__init__(f"{place}: {reason}", hint, self._excerpt())
 
-    @property
-    def excerpt(self) -> str:
+    def _excerpt(self) -> str:
         """Two lines: the text, and a caret. A long line is cut around the place."""
         start = max(0, self.column - 1 - 40)
         shown = self.text[start : start + 90].replace("\t", " ").rstrip()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from oko.model.actions import Subfield
 from oko.model.fields import (
@@ -22,7 +22,7 @@ from oko.model.fields import (
     UNSUPPORTED,
     Field,
 )
-from oko.text.scan import Span, number
+from oko.text.scan import Span, did_you_mean, number
 
 Ports = Mapping[str, int]
 """Port names that may stand for numbers."""
@@ -186,8 +186,11 @@ def _parse_mask(field: Field, span: Span) -> int:
     return number(span, field.bits, f"mask of {field.name}")
 
 
-def field_named(span: Span) -> Field:
-    """The field of this name; the error tells what is unknown from what is not supported."""
+def field_named(span: Span, others: Iterable[str] = ()) -> Field:
+    """The field of this name; the error tells what is unknown from what is not supported.
+
+    others: what else could stand here, for the hint when the name is unknown.
+    """
     found = BY_NAME.get(span.text)
     if found is not None:
         return found
@@ -195,7 +198,7 @@ def field_named(span: Span) -> Field:
         span.fail(f"field {span} is not supported yet")
     if span.text in ("dl_vlan", "dl_vlan_pcp", "tp_src", "tp_dst"):
         span.fail(f"{span} is a word for matches only", "vlan_vid, vlan_pcp, tcp_src, udp_dst...")
-    span.fail(f'unknown field "{span}"')
+    span.fail(f'unknown field "{span}"', did_you_mean(span.text, [*BY_NAME, *others]))
 
 
 def parse_subfield(span: Span) -> Subfield:

@@ -55,12 +55,13 @@ def run_json(capsys: Capsys, *args: object, status: int = 0) -> dict[str, Any]:
 
 
 def fails(capsys: Capsys, *args: object) -> str:
-    """Runs the command, which must end with status 1 and one line (and perhaps a hint)."""
+    """Runs the command, which must end with status 1 and one line; perhaps an excerpt, a hint."""
     assert main([str(arg) for arg in args]) == 1
     out, err = capsys.readouterr()
     lines = err.splitlines()
     assert lines and lines[0].startswith("oko-replay: ")
-    assert len(lines) == 1 or (len(lines) == 2 and lines[1].startswith("hint: "))
+    excerpt = [line for line in lines[1:] if not line.startswith("hint: ")]
+    assert not excerpt or (len(excerpt) == 2 and excerpt[1].lstrip().startswith("^")), err
     assert out == ""
     return lines[0].removeprefix("oko-replay: ")
 

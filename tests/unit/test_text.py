@@ -214,6 +214,23 @@ def test_errors_have_a_place_and_a_reason(text: str, column: int, reason: str) -
     assert len(caret) <= len(shown) + 1
 
 
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("prioritty=1,actions=drop", 'did you mean "priority"?'),
+        ("tpc,actions=drop", 'did you mean "tcp"?'),
+        ("tcp,tcp_dts=3,actions=drop", 'did you mean "tcp_dst"?'),
+        ("actions=otput:2", 'did you mean "output"?'),
+        ("actions=flod", 'did you mean "FLOOD"?'),
+        ("zzzz,actions=drop", ""),
+    ],
+)
+def test_an_unknown_word_hints_at_the_one_it_looks_like(text: str, hint: str) -> None:
+    with pytest.raises(FlowSyntaxError) as caught:
+        parse_rules(text)
+    assert caught.value.hint == hint
+
+
 @given(st.text(alphabet='ab1,=:()[]->/.*#" \tctionsdrpuflw', max_size=60))
 def test_any_text_is_a_flow_or_an_error(text: str) -> None:
     try:
