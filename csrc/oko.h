@@ -622,6 +622,15 @@ int oko_dp_prog_unload(struct oko_dp *dp, uint32_t number, bool force, struct ok
 /* The program with a reference of its own (oko_prog_unref), or NULL. */
 struct oko_prog *oko_dp_prog(struct oko_dp *dp, uint32_t number);
 
+/* Replaces all contents of a program's map (0..n_maps - 1) as by one store: each run of the program
+ * sees the old or the new map. n_entries packed keys and values of the spec's sizes (per-worker
+ * maps: for all workers; sketches: items), others are gone, or zero in arrays. The new map is made
+ * beside the old one, so there must be memory for both; what packets write meanwhile goes with the
+ * old one. Handles of the old map stay valid as long as their program's. On failure nothing has
+ * changed: OKO_E_NOTFOUND, OKO_E_FULL, OKO_E_NOMEM. */
+int oko_dp_map_replace(struct oko_dp *dp, uint32_t number, uint32_t index, const uint8_t *entries,
+                       uint32_t n_entries, struct oko_error *error);
+
 struct oko_dp_prog_info {
     uint32_t number;
     uint32_t n_flows;    /* flows that name it */

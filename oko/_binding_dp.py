@@ -288,6 +288,12 @@ class Dp(Handle):
         pointer = lib.oko_dp_prog(self._ptr, number)
         return None if pointer == ffi.NULL else Program(pointer, spec, self._programs)
 
+    def replace_map(self, number: int, index: int, entries: bytes, n_entries: int) -> None:
+        """Packed keys and values, each of the map's sizes, become all that the map has."""
+        error = ffi.new("struct oko_error *")
+        data = ffi.from_buffer("uint8_t[]", entries)
+        check(lib.oko_dp_map_replace(self._ptr, number, index, data, n_entries, error), error)
+
     def programs(self) -> list[ProgramInfo]:
         return self._listed("struct oko_dp_prog_info[]", lib.oko_dp_progs, ProgramInfo)
 

@@ -28,8 +28,9 @@ from typing import Any
 
 from . import _binding_dp as binding
 from ._binding_dp import PortInfo, Stats, TableInfo, TraceStep
+from .bpf import typed
 from .bpf.spec import ProgramSpec
-from .errors import OkoError
+from .errors import CoreError, MapError, OkoError
 from .filters import Maps, read_program
 from .model import compile as records
 from .model.actions import Action
@@ -507,6 +508,23 @@ class Datapath:
         if program is None:
             raise OkoError(f"program {number} is not loaded")
         return Maps(program)
+
+    def replace_map(
+        self,
+        number: int,
+        name: str | int,
+        entries: Iterable[tuple[typed.Value, typed.Value]],
+    ) -> None:
+        """Makes these entries all that a map of program number has (sketches: items, values unused;
+        per-worker maps: for all workers), as by one store: every run of the program sees the old or
+        the new contents. Needs memory for both. Map objects of before show the old contents.
+        MapError, CoreError: nothing has changed."""
+        found = self.maps(number).find(name)
+        packed = [found.packed(key, value) for key, value in entries]
+        try:
+            self._dp.replace_map(number, found.number, b"".join(packed), len(packed))
+        except CoreError as exc:
+            raise MapError(str(exc), exc.code, exc.hint) from None
 
     def program_spec(self, number: int) -> ProgramSpec:
         """What was loaded under number."""

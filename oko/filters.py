@@ -87,6 +87,10 @@ class Map:
         what = f"value of map {self.name!r}"
         return typed.parse(value, self.spec.value_size, self.spec.value_layout, what)
 
+    def packed(self, key: typed.Value, value: typed.Value) -> bytes:
+        """Key and value as one entry of struct oko_map; of a sketch: the item."""
+        return self.key(key) + (b"" if self.spec.type in (2, 3) else self.value(value))
+
     def get(self, key: typed.Value) -> bytes | None:
         """The value, or None when there is no such entry.
 

@@ -240,28 +240,40 @@ static int make_code(struct oko_prog *prog, struct oko_error *error)
         return status;
     status = oko_vm_charge(prog->vm, prog->info.jit_bytes, "machine code", error);
     if (status == 0)
-        prog->own_memory += prog->info.jit_bytes;
+        prog->code_memory = prog->info.jit_bytes;
     return status;
+}
+
+/* One instance less has this body; the last one takes it along. */
+static void drop_body(struct oko_prog *body)
+{
+    if (__atomic_sub_fetch(&body->holds, 1, __ATOMIC_ACQ_REL) != 0)
+        return;
+    for (uint32_t i = 0; body->data != NULL && i < body->spec.n_data; i++)
+        oko_release(body->data[i].bytes, body->data[i].spec.size);
+    free(body->data);
+    oko_release(body->counters, oko_vm_n_workers(body->vm) * sizeof(*body->counters));
+    if (body->facts.states != NULL)
+        oko_check_states_free(body->facts.states);
+    oko_facts_destroy(&body->facts);
+    free_spec(&body->spec);
+    oko_vm_refund(body->vm, body->own_memory);
+    oko_vm_remove_prog(body->vm);
+    free(body);
 }
 
 static void prog_free(struct oko_prog *prog)
 {
+    struct oko_prog *body = prog->body;
     oko_jit_free(prog);
     oko_interp_free(prog);
-    for (uint32_t i = 0; prog->data != NULL && i < prog->spec.n_data; i++)
-        oko_release(prog->data[i].bytes, prog->data[i].spec.size);
-    free(prog->data);
     for (uint32_t i = 0; prog->maps != NULL && i < prog->spec.n_maps; i++)
         oko_map_unref(prog->maps[i]);
     free(prog->maps);
-    oko_release(prog->counters, oko_vm_n_workers(prog->vm) * sizeof(*prog->counters));
-    if (prog->facts.states != NULL)
-        oko_check_states_free(prog->facts.states);
-    oko_facts_destroy(&prog->facts);
-    free_spec(&prog->spec);
-    oko_vm_refund(prog->vm, prog->own_memory);
-    oko_vm_remove_prog(prog->vm);
-    free(prog);
+    oko_vm_refund(prog->vm, prog->code_memory);
+    if (body != prog)
+        free(prog);
+    drop_body(body);
 }
 
 static int make_prog(struct oko_prog *prog, const struct oko_prog_spec *spec,
@@ -283,7 +295,7 @@ static int make_prog(struct oko_prog *prog, const struct oko_prog_spec *spec,
     prog->info.n_insns = prog->spec.n_insns;
     prog->info.n_maps = prog->spec.n_maps;
     prog->info.n_data = prog->spec.n_data;
-    prog->info.memory += prog->own_memory;
+    prog->info.memory += prog->own_memory + prog->code_memory;
     return status;
 }
 
@@ -312,8 +324,55 @@ int oko_prog_load(struct oko_vm *vm, const struct oko_prog_spec *spec,
     }
     prog->vm = vm;
     prog->refs = 1;
+    prog->body = prog;
+    prog->holds = 1;
     prog->flags = opts->flags;
     status = make_prog(prog, spec, opts, keep, error);
+    if (status != 0)
+        prog_free(prog);
+    else
+        *prog_out = prog;
+    return status;
+}
+
+static int with_map(struct oko_prog *prog, const struct oko_prog *from, uint32_t index,
+                    struct oko_map *map, struct oko_error *error)
+{
+    prog->maps = calloc(prog->spec.n_maps, sizeof(*prog->maps));
+    if (prog->maps == NULL)
+        return oko_err(error, OKO_E_NOMEM, "no memory for the list of maps");
+    for (uint32_t i = 0; i < prog->spec.n_maps; i++) {
+        prog->maps[i] = i == index ? map : from->maps[i];
+        oko_map_ref(prog->maps[i]);
+    }
+    int status = make_code(prog, error);
+    prog->info.memory = from->info.memory - from->code_memory + prog->code_memory;
+    return status;
+}
+
+int oko_prog_with_map(struct oko_prog *from, uint32_t index, struct oko_map *map,
+                      struct oko_prog **prog_out, struct oko_error *error)
+{
+    *prog_out = NULL;
+    oko_err_clear(error);
+    if (index >= from->spec.n_maps || !oko_map_spec_equal(&from->spec.maps[index], &map->spec))
+        return oko_err(error, OKO_E_INVAL, "the map does not fit this program");
+    struct oko_prog *prog = calloc(1, sizeof(*prog));
+    if (prog == NULL)
+        return oko_err(error, OKO_E_NOMEM, "no memory for the program");
+    prog->vm = from->vm;
+    prog->refs = 1;
+    prog->flags = from->flags;
+    prog->spec = from->spec;
+    prog->facts = from->facts;
+    prog->data = from->data;
+    prog->counters = from->counters;
+    prog->fuel = from->fuel;
+    prog->body = from->body;
+    prog->info = from->info;
+    prog->info.jit_bytes = 0;
+    __atomic_add_fetch(&prog->body->holds, 1, __ATOMIC_RELAXED);
+    int status = with_map(prog, from, index, map, error);
     if (status != 0)
         prog_free(prog);
     else

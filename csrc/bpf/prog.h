@@ -3,7 +3,11 @@
  * oko_prog_load() (prog.c) runs the stages in that order; each can refuse, and then everything made
  * so far is undone. Afterwards a program is immutable but for its counters and the contents of its
  * maps and writable data. Freed when the last reference goes; references of flow tables are dropped
- * through QSBR, so a running burst never sees a freed program. */
+ * through QSBR, so a running burst never sees a freed program.
+ *
+ * A map is replaced as a whole by an instance that has the new one (oko_prog_with_map). What does
+ * not depend on maps, the body, belongs to the first instance and goes with the last one; maps and
+ * code go with their own instance. */
 #ifndef OKO_BPF_PROG_H
 #define OKO_BPF_PROG_H
 
@@ -47,9 +51,18 @@ struct oko_prog {
     struct oko_prog_counters *counters; /* [vm->n_workers] */
     uint64_t *profile;                  /* n_insns counts, or NULL; atomic */
     int64_t fuel;                       /* env->fuel at the start of each packet (guarded) */
-    uint64_t own_memory;                /* charged: data and code, without maps */
+    uint64_t own_memory;                /* charged: data */
+    uint64_t code_memory;               /* charged: machine code */
+    struct oko_prog *body;              /* whose spec, facts, data and counters these are */
+    uint32_t holds;                     /* of the body: instances that share it; atomic */
     struct oko_prog_info info;
 };
+
+/* Another instance of the same program, with a different map (of the same spec) under that index:
+ * spec, facts, data sections and counters are shared with prog, other maps as well; the code is
+ * made anew, since maps' addresses stand in it. Takes a reference of its own to the map. */
+int oko_prog_with_map(struct oko_prog *prog, uint32_t index, struct oko_map *map,
+                      struct oko_prog **out, struct oko_error *error);
 
 /* Runs without touching the program's counters, for callers that know which packets count: bit i
  * of the result is set when packet in[i] of todo gave 1, bit i of *faulted (may be NULL) when a

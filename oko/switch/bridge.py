@@ -818,13 +818,16 @@ class Bridge:
         entries: Sequence[tuple[bytes, bytes]] = (),
     ) -> None:
         """Changes a map's entries, and keeps that: "set" (key, value); "delete" (key, unused);
-        "add" (item, unused), for sketches; "clear". BridgeError or MapError; entries before the
-        one that failed stay changed."""
+        "add" (item, unused), for sketches; "clear"; "replace", as update_map(). BridgeError or
+        MapError; entries before the one that failed stay changed."""
         found = self.map(number, name)
         done: list[tuple[bytes, bytes]] = []
         try:
             if operation == "clear":
                 found.clear()
+            elif operation == "replace":
+                self.datapath.replace_map(number, found.number, entries)
+                done, entries = list(entries), ()
             for key, value in entries:
                 if operation == "set":
                     found[key] = value
@@ -848,24 +851,25 @@ class Bridge:
         must_exist: bool = False,
         replace: bool = False,
     ) -> tuple[int, int]:
-        """Sets entries, all or (BridgeError) none; replace: these are all that there shall be.
-        sizes: of a key and a value, as the caller has them. Returns the map's number and how many
-        entries were set."""
+        """Sets entries, all or (BridgeError) none; replace: these are all that there shall be, as
+        by one store: packets see the old or the new contents. sizes: of a key and a value, as the
+        caller has them. Returns the map's number and how many entries were set."""
         found = self.map(number, name)
         try:
             map_changes.check_sizes(found, entries, *sizes)
-            gone = map_changes.update(
-                found, entries, may_exist=may_exist, must_exist=must_exist, replace=replace
-            )
+            map_changes.check_presence(found, entries, may_exist=may_exist, must_exist=must_exist)
+            if replace:
+                self.datapath.replace_map(number, found.number, entries)
+            else:
+                map_changes.update(found, entries)
         except OkoError as exc:
-            raise BridgeError(str(exc), "OFPBRC_EPERM") from None
+            over = isinstance(exc, CoreError) and exc.code in QUOTA_CODES
+            name = "OFPFMFC_TABLE_FULL" if over else "OFPBRC_EPERM"
+            raise BridgeError(str(exc), name, hint=exc.hint) from None
         if self.state is not None:
             sketch = found.spec.type in map_changes.SKETCHES
-            if replace and sketch:
-                self.state.map_changed(number, found.number, "clear", [])
-            if gone:
-                self.state.map_changed(number, found.number, "delete", [(k, b"") for k in gone])
-            self.state.map_changed(number, found.number, "add" if sketch else "set", entries)
+            operation = "replace" if replace else "add" if sketch else "set"
+            self.state.map_changed(number, found.number, operation, entries)
         return found.number, len(entries)
 
     def delete_keys(

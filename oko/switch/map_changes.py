@@ -2,7 +2,8 @@
 
 What can be known beforehand is checked first (sizes, presence, room); if an entry fails all the
 same, those before it are put back. Programs that run meanwhile may see some entries new and others
-old. Sketches take items and cannot be undone: there, only the checks come first.
+old, unless all of a map's entries are replaced (Datapath.replace_map). Sketches take items and
+cannot be undone: there, only the checks come first.
 
 Thread-safety: maps are safe to change while programs run; two changes at once are the caller's to
 prevent.
@@ -33,13 +34,17 @@ def check_sizes(found: Map, entries: Entries, key_size: int, value_size: int | N
         raise OkoError(f"map {found.name!r} has keys (and values) of {have}")
 
 
-def _presence(
-    found: Map, entries: Entries, old: dict[bytes, bytes], may_exist: bool, must_exist: bool
-) -> None:
-    if found.spec.type in ARRAYS:
+def check_presence(found: Map, entries: Entries, *, may_exist: bool, must_exist: bool) -> None:
+    """OkoError if an entry is there that may not exist (one of these that comes before it counts),
+    or is not there that must."""
+    kind = found.spec.type
+    if kind in SKETCHES or (may_exist and not must_exist):
+        return
+    if kind in ARRAYS:
         if not may_exist:
             raise OkoError(f"map {found.name!r} is an array: its entries are always there")
         return
+    old = dict(found.items())
     seen: set[bytes] = set()
     for key, _ in entries:
         there = key in old or key in seen
@@ -50,49 +55,20 @@ def _presence(
         seen.add(key)
 
 
-def update(
-    found: Map,
-    entries: Entries,
-    *,
-    may_exist: bool = True,
-    must_exist: bool = False,
-    replace: bool = False,
-) -> list[bytes]:
-    """Sets the entries; replace: and removes all others (zeroes those of arrays). Returns the keys
-    removed. OkoError: nothing has changed."""
-    kind = found.spec.type
-    if kind in SKETCHES:
-        if replace:
-            found.clear()
+def update(found: Map, entries: Entries) -> None:
+    """Sets the entries, or adds the items. OkoError: nothing has changed."""
+    if found.spec.type in SKETCHES:
         for item, _ in entries:
             found.add(item)
-        return []
-    watched = replace or not may_exist or must_exist
-    old = dict(found.items()) if watched else {}
-    _presence(found, entries, old, may_exist, must_exist)
-    gone: list[bytes] = []
-    if replace:
-        new = dict(entries)
-        if kind in ARRAYS:
-            zero = bytes(found.spec.value_size)
-            entries = [(key, new.get(key, zero)) for key in old] + [
-                (key, value) for key, value in new.items() if key not in old
-            ]
-        else:
-            gone = [key for key in old if key not in new]
+        return
     undo: list[tuple[bytes, bytes | None]] = []
     try:
-        for key in gone:
-            with suppress(MapError):  # an LRU map may have evicted it
-                undo.append((key, old[key]))
-                del found[key]
         for key, value in entries:
-            undo.append((key, old.get(key) if watched else _exactly(found, key)))
+            undo.append((key, _exactly(found, key)))
             found[key] = value
     except MapError:
         _put_back(found, undo)
         raise
-    return gone
 
 
 def delete(found: Map, keys: Sequence[bytes]) -> None:

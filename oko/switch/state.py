@@ -102,7 +102,7 @@ class State:
         self, number: int, index: int, operation: str, entries: Sequence[tuple[bytes, bytes]]
     ) -> None:
         """Entries of a map were set ("set"), deleted ("delete", no values), added to a sketch
-        ("add"), or all of them removed ("clear")."""
+        ("add"), or all of them removed ("clear") or replaced ("replace")."""
         hexes = [[key.hex(), value.hex()] for key, value in entries]
         self._append("map", n=number, m=index, op=operation, e=hexes)
 

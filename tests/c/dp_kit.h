@@ -290,16 +290,16 @@ static inline int kit_load_every(struct oko_dp *dp, uint32_t number, int32_t n, 
     return kit_load_insns(dp, number, insns, sizeof insns / sizeof insns[0], &map, keep);
 }
 
-/* Value of entry 0 of the program's first map. */
+/* Value of entry 0 of the program's first map (of worker 0). */
 static inline uint64_t kit_map_value(struct oko_dp *dp, uint32_t number)
 {
     struct oko_prog *prog = oko_dp_prog(dp, number);
     CHECK(prog);
-    uint64_t value = 0;
+    uint64_t values[64] = {0};
     uint8_t key[4] = {0};
-    CHECK(oko_map_lookup(oko_prog_map(prog, 0), key, (uint8_t *)&value) == 0);
+    CHECK(oko_map_lookup(oko_prog_map(prog, 0), key, (uint8_t *)values) == 0);
     oko_prog_unref(prog);
-    return value;
+    return values[0];
 }
 
 static inline struct oko_dp_prog_info kit_prog(struct oko_dp *dp, uint32_t number)

@@ -279,6 +279,92 @@ static void test_two_clocks(void)
     oko_dp_free(dp);
 }
 
+/* Whether entries 0 and 1 of the map (u32 -> u64) have the same value; a lookup that finds nothing
+ * gives 0 as well. Prog 1's flow outputs, so a program that saw a mixture would miss. */
+static int load_equal(struct oko_dp *dp, uint32_t type, bool keep)
+{
+    struct oko_map_spec map = {
+        .name = "pair", .type = type, .key_size = 4, .value_size = 8, .max_entries = 2};
+    struct oko_insn insns[] = {
+        KIT_INSN(0x62, 10, -4, 0),                            /* key 0 */
+        KIT_INSN(0x18, 0x11, 0, 0), KIT_INSN(0, 0, 0, 0),     /* r1 = map 0 */
+        KIT_INSN(0xbf, 0xa2, 0, 0), KIT_INSN(0x07, 2, 0, -4), /* r2 = &key */
+        KIT_INSN(0x85, 0, 0, 1),    KIT_INSN(0x15, 0, 12, 0), /* lookup; 0: out */
+        KIT_INSN(0x79, 0x06, 0, 0),                           /* r6 = *r0 */
+        KIT_INSN(0x62, 10, -4, 1),                            /* key 1 */
+        KIT_INSN(0x18, 0x11, 0, 0), KIT_INSN(0, 0, 0, 0),     /* r1 = map 0 */
+        KIT_INSN(0xbf, 0xa2, 0, 0), KIT_INSN(0x07, 2, 0, -4), /* r2 = &key */
+        KIT_INSN(0x85, 0, 0, 1),    KIT_INSN(0x15, 0, 4, 0),  /* lookup; 0: out */
+        KIT_INSN(0x79, 0x07, 0, 0),                           /* r7 = *r0 */
+        KIT_INSN(0xb7, 0, 0, 1),                              /* r0 = 1 */
+        KIT_INSN(0x1d, 0x76, 1, 0),                           /* r6 == r7: done */
+        KIT_INSN(0xb7, 0, 0, 0),    KIT_INSN(0x95, 0, 0, 0),
+    };
+    return kit_load_insns(dp, 1, insns, sizeof insns / sizeof insns[0], &map, keep);
+}
+
+static int put_pair(struct oko_dp *dp, uint64_t value)
+{
+    uint8_t entries[2][12];
+    for (uint32_t i = 0; i < 2; i++) {
+        memcpy(entries[i], &i, 4);
+        memcpy(entries[i] + 4, &value, 8);
+    }
+    return oko_dp_map_replace(dp, 1, 0, entries[0], 2, NULL);
+}
+
+/* A map that is replaced is seen old or new, never half of each. */
+static void test_maps_are_replaced_whole(void)
+{
+    static const uint32_t types[] = {OKO_MAP_ARRAY, OKO_MAP_HASH, OKO_MAP_LRU_HASH,
+                                     OKO_MAP_WORKER_ARRAY, OKO_MAP_WORKER_HASH};
+    for (uint32_t flags = 0; flags <= OKO_DP_INTERPRET; flags += OKO_DP_INTERPRET)
+        for (uint32_t t = 0; t < sizeof types / sizeof types[0]; t++) {
+            struct oko_dp *dp = kit_dp(N_WORKERS, flags, 0);
+            struct forwarder f[N_WORKERS];
+            pthread_t threads[N_WORKERS];
+            kit_ports(dp, 2);
+            CHECK(load_equal(dp, types[t], false) == 0);
+            kit_add(dp, .priority = 5, .prog = 1, .output = 2);
+            CHECK(put_pair(dp, 1) == 0);
+            start(dp, f, threads, false);
+            for (uint64_t round = 2; round < 300; round++) {
+                CHECK(put_pair(dp, round) == 0);
+                if (round % 50 == 0) /* the new instance takes the newest map over */
+                    CHECK(load_equal(dp, types[t], true) == 0);
+            }
+            uint64_t packets = finish(f, threads);
+            CHECK(kit_map_value(dp, 1) == 299);
+            CHECK(kit_drop(dp, OKO_DROP_MISS) == 0);
+            CHECK(kit_tx(dp, 2) == packets);
+            oko_dp_free(dp);
+        }
+}
+
+/* Someone reloads with the maps kept while another replaces the map: what was replaced last stays.
+ */
+static void *reloads(void *dp)
+{
+    for (uint32_t round = 0; round < 100; round++)
+        CHECK(load_equal(dp, OKO_MAP_HASH, true) == 0);
+    return NULL;
+}
+
+static void test_replacing_beside_reloads(void)
+{
+    struct oko_dp *dp = kit_dp(N_WORKERS, 0, 0);
+    pthread_t thread;
+    CHECK(load_equal(dp, OKO_MAP_HASH, false) == 0);
+    CHECK(pthread_create(&thread, NULL, reloads, dp) == 0);
+    for (uint64_t round = 0; round < 100; round++) {
+        CHECK(put_pair(dp, round) == 0);
+        CHECK(kit_map_value(dp, 1) == round);
+    }
+    CHECK(pthread_join(thread, NULL) == 0);
+    CHECK(kit_map_value(dp, 1) == 99);
+    oko_dp_free(dp);
+}
+
 int main(void)
 {
     test_bundles_show_whole();
@@ -286,6 +372,8 @@ int main(void)
     test_counters_of_removed_flows();
     test_learning_threads();
     test_two_clocks();
+    test_maps_are_replaced_whole();
+    test_replacing_beside_reloads();
     printf("test_dp_threads: ok\n");
     return 0;
 }

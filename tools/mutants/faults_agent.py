@@ -100,8 +100,8 @@ AGENT = [
         "half-an-update",
         "entries of a map update that fails stay",
         "oko/switch/map_changes.py",
-        "    except MapError:\n        _put_back(found, undo)\n        raise\n    return gone",
-        "    except MapError:\n        raise\n    return gone",
+        "    except MapError:\n        _put_back(found, undo)\n        raise\n\n\ndef delete",
+        "    except MapError:\n        raise\n\n\ndef delete",
         PROGRAMS + "test_updates_are_all_or_nothing",
     ),
     Fault(

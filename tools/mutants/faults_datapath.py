@@ -74,7 +74,7 @@ DATAPATH = [
     Fault(
         "reload-keeps-old",
         "loading under a number that is in use leaves the old program in place",
-        "csrc/dp.c",
+        "csrc/programs.c",
         "        rc = oko_commit_prog(&c, slot, prog);",
         "        rc = *replaced ? 0 : oko_commit_prog(&c, slot, prog);",
         OKO2018 + "test_19_a_reload_replaces_the_program",
