@@ -238,9 +238,11 @@ class Session:
         """FLOW_MOD or NXT_FLOW_MOD as this peer writes it."""
         return decode_flow_mod(self.version, msg, table_id_ext=self.table_id_ext)
 
-    def stats_encoder(self, nxm: bool) -> flow_stats.StatsEncoder:
-        """What makes flow statistics that this peer can read."""
-        return flow_stats.StatsEncoder(self.version, nxm=nxm, aware=self.aware)
+    def stats_encoder(self, request: flow_stats.FlowRequest) -> flow_stats.StatsEncoder:
+        """What makes the flow statistics asked for so that this peer can read them."""
+        return flow_stats.StatsEncoder(
+            self.version, nxm=request.nxm, aware=self.aware, counters_only=request.counters_only
+        )
 
     def need_write(self) -> None:
         """OpenFlowError for slaves."""

@@ -17,6 +17,7 @@ from typing import Any
 from oko.agent.session import Reply, Session, xid_of
 from oko.openflow import oko2018
 from oko.openflow.common import NICIRA, OpenFlowError
+from oko.openflow.flow_stats import FlowRequest
 from oko.openflow.flows import FlowModMessage
 from oko.openflow.oko2018 import DumpedMap, DumpRequest, Encoder2018, Load, Update
 
@@ -43,9 +44,9 @@ class Session2018(Session):
             record=replace(decoded.record, filter_prog=program),
         )
 
-    def stats_encoder(self, nxm: bool) -> Encoder2018:
+    def stats_encoder(self, request: FlowRequest) -> Encoder2018:
         """Entries with the filter in their midst."""
-        return Encoder2018(self.version, nxm=nxm)
+        return Encoder2018(self.version, nxm=request.nxm)
 
     def error_name(self, exc: Exception) -> str:
         """Unknown programs and maps are "not permitted" in Oko."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from oko.model.fields import PORT_ANY
 from oko.openflow import common, flow_stats, groups, messages, meters, port_messages, tables
-from oko.openflow.common import NICIRA, OF10, OF14, OKO, OpenFlowError, fail, take
+from oko.openflow.common import NICIRA, OF10, OF14, OF15, OKO, OpenFlowError, fail, take
 from oko.switch.bridge import BridgeError
 from oko.switch.config import version as software_version
 
@@ -49,6 +49,8 @@ def _exists(version: int, kind: int) -> bool:
     """Does this version have such statistics? 1.0 asks for PORT_DESC by Open vSwitch's number."""
     if kind in (common.MP_TABLE_DESC, common.MP_QUEUE_DESC):
         return version >= OF14
+    if kind == common.MP_FLOW_STATS_15:
+        return version >= OF15
     if version == OF10:
         return kind < common.MP_GROUP or kind in (common.MP_PORT_DESC, common.MP_EXPERIMENTER)
     return True
@@ -84,7 +86,7 @@ def _flows(session: Session, msg: bytes, body: bytes) -> Reply:
     if request.aggregate:
         sums = bridge.aggregate(*asked)
         return [flow_stats.encode_aggregate(version, _xid(msg), *sums, nxm=request.nxm)]
-    encoder = session.stats_encoder(request.nxm)
+    encoder = session.stats_encoder(request)
 
     def replies() -> Iterator[bytes]:
         yield from encoder.replies(_xid(msg), bridge.flow_stats(*asked))
@@ -208,6 +210,7 @@ _HANDLERS: dict[int, Callable[[Session, bytes, bytes], Reply]] = {
     common.MP_DESC: _desc,
     common.MP_FLOW: _flows,
     common.MP_AGGREGATE: _flows,
+    common.MP_FLOW_STATS_15: _flows,
     common.MP_TABLE: _tables,
     common.MP_PORT: _ports,
     common.MP_QUEUE: _queues,

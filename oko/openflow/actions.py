@@ -51,7 +51,7 @@ from oko.openflow.common import (
     padded,
     port_to_10,
 )
-from oko.openflow.context import Context, named_header, subfield
+from oko.openflow.context import Context, subfield
 from oko.openflow.nicira import EXPERIMENTER_ACTION, move, output_port, pop_mpls, push_mpls
 from oko.openflow.oxm import encode_entry, encode_header
 
@@ -400,7 +400,7 @@ def _encode_copy(action: act.Move) -> bytes:
     head = struct.pack(
         "!HHHHH2x", COPY_FIELD, 24, source.n_bits, source.ofs, target.ofs
     )  # 12 bytes, then two headers of 4
-    return padded(head + named_header(source.field) + named_header(target.field))
+    return padded(head + encode_header(OF15, source.field) + encode_header(OF15, target.field))
 
 
 _ENCODERS_10: dict[type, Callable[..., bytes]] = {

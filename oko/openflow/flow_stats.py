@@ -23,6 +23,7 @@ from oko.openflow.common import (
     MP_AGGREGATE,
     MP_EXPERIMENTER,
     MP_FLOW,
+    MP_FLOW_STATS_15,
     NICIRA,
     OF10,
     OF14,
@@ -55,6 +56,7 @@ _ENTRY_10 = struct.Struct("!HBx40sIIHHH6xQQQ")
 _ENTRY_NX = struct.Struct("!HBxIIHHHHHHQQQ")
 _ENTRY_13 = struct.Struct("!HBxIIHHHHH2xQQQ")
 _ENTRY_15 = struct.Struct("!H2xBxHHHHHQ")
+_COUNTERS_15 = struct.Struct("!H2xBBH")
 _REQUEST_10 = struct.Struct("!40sBxH")
 _REQUEST_NX = struct.Struct("!HHB3x")
 _REQUEST_13 = struct.Struct("!B3xII4xQQ")
@@ -68,7 +70,8 @@ _AGGREGATE = struct.Struct("!QQI4x")
 @dataclass(frozen=True, slots=True)
 class FlowRequest:
     """A request for flow statistics or an aggregate. filter_prog: None = not named.
-    nxm: asked by NXST_*, to be answered so."""
+    nxm: asked by NXST_*, to be answered so; counters_only: 1.5's FLOW_STATS, which tells of flows
+    their match and counters alone."""
 
     table: int = TABLE_ALL
     match: Match = EVERYTHING
@@ -79,6 +82,7 @@ class FlowRequest:
     out_group: int = PORT_ANY
     aggregate: bool = False
     nxm: bool = False
+    counters_only: bool = False
 
 
 def decode_flow_request(version: int, msg: bytes) -> FlowRequest:
@@ -91,7 +95,8 @@ def decode_flow_request(version: int, msg: bytes) -> FlowRequest:
         if subtype not in (NXST_FLOW, NXST_AGGREGATE):
             fail("OFPBRC_BAD_SUBTYPE", f"there are no statistics {subtype} of Nicira's")
         return _decode_nx_request(body[_NX_HEAD.size :], subtype == NXST_AGGREGATE)
-    if part.type not in (MP_FLOW, MP_AGGREGATE):
+    counters_only = part.type == MP_FLOW_STATS_15 and version >= OF15
+    if part.type not in (MP_FLOW, MP_AGGREGATE) and not counters_only:
         fail("OFPBRC_BAD_STAT", f"multipart {part.type} does not ask for flows")
     if version == OF10:
         if len(body) != _REQUEST_10.size:
@@ -104,8 +109,9 @@ def decode_flow_request(version: int, msg: bytes) -> FlowRequest:
     if end != len(body):
         fail("OFPBRC_BAD_LEN", "something follows the match of a request for flows")
     return FlowRequest(
-        table, found.match, found.filter_prog or None, cookie, mask, out_port, out_group, aggregate
-    )
+        table, found.match, found.filter_prog or None, cookie, mask, out_port, out_group, aggregate,
+        counters_only=counters_only,
+    )  # fmt: skip
 
 
 def _decode_nx_request(body: bytes, aggregate: bool) -> FlowRequest:
@@ -130,6 +136,8 @@ def encode_flow_request(version: int, request: FlowRequest, xid: int = 0) -> byt
     """The request; in 1.0 by NXM where request.nxm, or where the fixed match cannot say it."""
     program = request.filter_prog or 0
     kind = MP_AGGREGATE if request.aggregate else MP_FLOW
+    if request.counters_only and version >= OF15:
+        kind = MP_FLOW_STATS_15
     if version != OF10:
         body = _REQUEST_13.pack(
             request.table, request.out_port, request.out_group, request.cookie,
@@ -205,14 +213,18 @@ class FlowEntry:
 
 
 class StatsEncoder:
-    """Encodes flow statistics for one peer. nxm: NXST_FLOW (1.0); aware: the peer knows oko's
-    extension. hidden counts flows whose filter or send_maps was left out."""
+    """Encodes flow statistics for one peer. nxm: NXST_FLOW (1.0); counters_only: as in FlowRequest;
+    aware: the peer knows oko's extension. hidden counts flows whose filter or send_maps was left
+    out."""
 
     _LIMIT = 4096
 
-    def __init__(self, version: int, *, nxm: bool = False, aware: bool = False) -> None:
+    def __init__(
+        self, version: int, *, nxm: bool = False, aware: bool = False, counters_only: bool = False
+    ) -> None:
         self.version = version
         self.nxm = nxm
+        self.counters_only = counters_only
         self.aware = aware
         self.hidden = 0
         self._tails: dict[tuple[bytes, int | None], tuple[bytes, bool]] = {}
@@ -249,6 +261,9 @@ class StatsEncoder:
         version = self.version
         if version >= OF15:
             stats = encode_stats(flow.n_packets, flow.n_bytes, flow.duration, flow.idle_age)
+            if self.counters_only:
+                size = _COUNTERS_15.size + len(match) + len(stats)
+                return _COUNTERS_15.pack(size, flow.table, 0, flow.priority) + match + stats
             size = _ENTRY_15.size + len(match) + len(stats) + len(tail)
             head = _ENTRY_15.pack(
                 size, flow.table, flow.priority, flow.idle_timeout, flow.hard_timeout, flow.flags,
@@ -292,7 +307,8 @@ class StatsEncoder:
         if self.nxm:
             prefix = _NX_HEAD.pack(NICIRA, NXST_FLOW)
             return multipart_replies(self.version, xid, MP_EXPERIMENTER, entries, prefix)
-        return multipart_replies(self.version, xid, MP_FLOW, entries)
+        kind = MP_FLOW_STATS_15 if self.counters_only else MP_FLOW
+        return multipart_replies(self.version, xid, kind, entries)
 
 
 def _age(ns: int) -> int:
@@ -305,7 +321,7 @@ def _age_of(code: int) -> int | None:
 
 
 def decode_flow_stats(version: int, msg: bytes) -> list[FlowEntry]:
-    """The entries of one reply (FLOW, or NXST_FLOW)."""
+    """The entries of one reply (FLOW, NXST_FLOW, or 1.5's FLOW_STATS, which tells less)."""
     result = []
     for entry in iterate_flow_stats(version, msg):
         if isinstance(entry, OpenFlowError):
@@ -324,7 +340,8 @@ def iterate_flow_stats(version: int, msg: bytes) -> Iterator[FlowEntry | OpenFlo
         if subtype != NXST_FLOW:
             fail("OFPBRC_BAD_SUBTYPE", f"{subtype} is not NXST_FLOW")
         body = body[_NX_HEAD.size :]
-    elif part.type != MP_FLOW:
+    counters_only = part.type == MP_FLOW_STATS_15 and version >= OF15
+    if part.type not in (MP_FLOW, MP_EXPERIMENTER) and not counters_only:
         fail("OFPBRC_BAD_STAT", f"multipart {part.type} has no flows")
     at = 0
     while at < len(body):
@@ -332,13 +349,23 @@ def iterate_flow_stats(version: int, msg: bytes) -> Iterator[FlowEntry | OpenFlo
             fail("OFPBRC_BAD_LEN", "the reply ends inside of an entry")
         (size,) = struct.unpack_from("!H", body, at)
         entry = body[at : at + size]
-        if size < 24 or len(entry) < size:
+        if size < (16 if counters_only else 24) or len(entry) < size:
             fail("OFPBRC_BAD_LEN", f"an entry cannot have {size} bytes here")
         try:
-            yield _decode_entry(version, entry, nxm)
+            yield _decode_counters(entry) if counters_only else _decode_entry(version, entry, nxm)
         except OpenFlowError as exc:
             yield exc
         at += size
+
+
+def _decode_counters(entry: bytes) -> FlowEntry:
+    _, table, _, priority = take(_COUNTERS_15, entry, "an entry")
+    found, at = take_match(entry, _COUNTERS_15.size)
+    stats, _ = decode_stats(entry, at)
+    flow = Flow(
+        table=table, priority=priority, match=found.match, filter_prog=found.filter_prog
+    )  # fmt: skip
+    return FlowEntry(flow, stats.n_packets, stats.n_bytes, stats.duration, stats.idle)
 
 
 def _decode_entry(version: int, entry: bytes, nxm: bool) -> FlowEntry:

@@ -225,7 +225,10 @@ def decode_packet_out(version: int, msg: bytes) -> PacketOut:
     else:
         buffer, size = take(_OUT_15, body, "a packet-out")
         found, at = take_match(body, _OUT_15.size)
-        in_port = found.match.exact("in_port") or 0
+        port = found.match.exact("in_port")
+        if port is None:
+            raise OpenFlowError("OFPBRC_BAD_PORT", "a packet-out of 1.5 names its in_port")
+        in_port = port
     if at + size > len(body):
         raise OpenFlowError("OFPBRC_BAD_LEN", f"there is no room for {size} bytes of actions")
     actions = decode_actions(version, body[at : at + size])

@@ -224,6 +224,8 @@ def _codec(version: int, msg: bytes) -> Codec | None:
             return flow_stats.decode_aggregate, lambda v, d, x: flow_stats.encode_aggregate(
                 v, x, *d
             )
+    if kind == common.MP_FLOW_STATS_15 and version == OF15 and request:
+        return flow_stats.decode_flow_request, flow_stats.encode_flow_request
     if version == OF10 or kind not in range(6, 12):
         return None
     if request and kind < 9:
