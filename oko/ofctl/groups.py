@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from oko.model.flow import GROUP_ALL, GROUP_TYPES, DropBand, Group, GroupMod, Meter, MeterMod
 from oko.ofctl import changes
 from oko.ofctl.flows import read_text
-from oko.ofctl.printing import duration_text, title, with_names, xid_of
+from oko.ofctl.printing import ACTION_NAMES, duration_text, title, with_names, xid_of
 from oko.ofctl.run import SINCE_13, Run, port_names
 from oko.openflow import groups as wire
 from oko.openflow import meters as meter_wire
@@ -28,11 +28,6 @@ from oko.text.groups import format_group, format_meter, parse_group, parse_meter
 
 SECOND = 1_000_000_000
 T = TypeVar("T")
-_ACTION_NAMES = {
-    0: "output", 22: "group", 25: "set_field", 18: "strip_vlan", 17: "push_vlan", 23: "mod_nw_ttl",
-    24: "dec_ttl", 15: "set_mpls_ttl", 16: "dec_mpls_ttl", 19: "push_mpls", 20: "pop_mpls",
-    21: "set_queue", 11: "copy_ttl_out", 12: "copy_ttl_in", 26: "push_pbb", 27: "pop_pbb",
-}  # fmt: skip
 _KINDS = ("all", "select", "indirect", "fast failover")
 
 
@@ -217,7 +212,7 @@ def features(run: Run, words: list[str]) -> None:
     for i, kind in enumerate(_KINDS):
         if found.types >> i & 1:
             print(f"    {kind} group:\n       max_groups={found.max_groups[i]:#x}")
-            actions = [name for bit, name in _ACTION_NAMES.items() if found.actions[i] >> bit & 1]
+            actions = [name for bit, name in ACTION_NAMES.items() if found.actions[i] >> bit & 1]
             print(f"       actions: {' '.join(actions)}")
 
 

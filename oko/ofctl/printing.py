@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from oko.openflow.flow_stats import FlowEntry
 
 SECOND = 1_000_000_000
+ACTION_NAMES = {
+    0: "output", 22: "group", 25: "set_field", 18: "strip_vlan", 17: "push_vlan", 23: "mod_nw_ttl",
+    24: "dec_ttl", 15: "set_mpls_ttl", 16: "dec_mpls_ttl", 19: "push_mpls", 20: "pop_mpls",
+    21: "set_queue", 11: "copy_ttl_out", 12: "copy_ttl_in", 26: "push_pbb", 27: "pop_pbb",
+}  # fmt: skip
+"""Actions of features replies by number (OFPAT_*), in Open vSwitch's order."""
 _PORT_PLACES = re.compile(
     r"(?<![\w.])(in_port=|output:|watch_port[:=]|out_port=|enqueue:|resubmit[:(]|port=)([0-9]+)\b"
 )

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from oko.errors import OkoError
-from oko.model.fields import PORT_ANY, PORT_LOCAL
+from oko.model.fields import PORT_ANY, PORT_LOCAL, PORT_MAX
 from oko.ofctl.commandline import UsageError
 from oko.ofctl.printing import duration_text, port_text, title, xid_of
 from oko.ofctl.run import Run
@@ -18,13 +18,15 @@ from oko.openflow.common import (
     GET_CONFIG_REQUEST,
     MP_DESC,
     MP_QUEUE,
+    MP_QUEUE_DESC,
     MP_TABLE,
     OF10,
+    OF14,
     encode_multipart,
     message,
 )
 from oko.openflow.messages import Features
-from oko.openflow.port_messages import QUEUE_ALL, PortCounters, PortDesc, PortMod
+from oko.openflow.port_messages import QUEUE_ALL, PortCounters, PortDesc, PortMod, QueueConfig
 from oko.text.values import format_mac
 
 if TYPE_CHECKING:
@@ -406,12 +408,109 @@ def _queue_age(version: int, duration: int | None) -> str:
     return "?" if version == OF10 else duration_text(duration)
 
 
+def queue_get_config(run: Run, words: list[str]) -> None:
+    """queue-get-config SWITCH [PORT [QUEUE]]"""
+    name, *rest = words
+    switch = run.connect(name)
+    version = switch.version
+    port, queue = PORT_ANY, QUEUE_ALL
+    if rest and rest[0].upper() != "ANY":
+        port = find_port(switch, rest[0], name).number
+    if len(rest) > 1 and rest[1].upper() != "ANY":
+        if not rest[1].isdecimal():
+            raise UsageError(f"{rest[1]}: a queue's number is wanted")
+        queue = int(rest[1])
+    found = []
+    for number in _asked_ports(switch, port):
+        head, of, queues = _queue_configs(switch, number, queue)
+        found += queues
+        if not run.json:
+            print("\n".join(_queue_config_lines(version, head, of, queues)))
+    if run.json:
+        run.print_json({"queues": [asdict(q) for q in found]})
+
+
+def _asked_ports(switch: Connection, port: int) -> list[int]:
+    """1.0 asks port by port."""
+    if switch.version != OF10 or port != PORT_ANY:
+        return [port]
+    return [p.number for p in by_number(port_descs(switch)[0]) if p.number < PORT_MAX]
+
+
+def _queue_configs(switch: Connection, port: int, queue: int) -> tuple[str, int, list[QueueConfig]]:
+    """(title, the port that the reply names, queues by number)."""
+    version = switch.version
+    found: list[QueueConfig] = []
+    head = ""
+    if version < OF14:
+        request = port_messages.encode_queue_config_request(version, port)
+        replies: Iterable[bytes] = [switch.transact(request)]
+        name = "OFPT_QUEUE_GET_CONFIG_REPLY"
+    else:
+        request = port_messages.encode_queue_request(version, MP_QUEUE_DESC, port, queue)
+        replies, name = switch.multipart(request), "OFPST_QUEUE_DESC reply"
+    of = port
+    for reply in replies:
+        head = head or title(name, version, xid_of(reply))
+        of, queues = port_messages.decode_queue_configs(version, reply)
+        found += queues
+    return head, of, sorted(found, key=lambda q: (q.port, q.queue))
+
+
+def _queue_config_lines(version: int, head: str, of: int, queues: list[QueueConfig]) -> list[str]:
+    if version < OF14:
+        return [f"{head} port={port_text(of)}", *map(_queue_config_line, queues)]
+    lines = []
+    last = None
+    for q in queues:
+        if q.port != last:
+            lines.append(f"port={port_text(q.port)}")
+            last = q.port
+        lines.append(_queue_config_line(q))
+    return [f"{head} {lines[0]}", *lines[1:]] if lines else [head]
+
+
+def _queue_config_line(q: QueueConfig) -> str:
+    text = f"queue {q.queue}:"
+    for name, rate in (("min_rate", q.min_rate), ("max_rate", q.max_rate)):
+        if rate is not None and rate <= 1000:
+            text += f" {name}:{rate // 10}.{rate % 10}%"
+        elif rate is not None and rate < 0xFFFF:
+            text += f" {name}:(disabled)"
+    return text
+
+
+# ---------------------------------------------------------------- fragments
+
+
 def get_frags(run: Run, words: list[str]) -> None:
     """get-frags SWITCH"""
-    switch = run.connect(words[0])
-    answer = switch.transact(message(switch.version, GET_CONFIG_REQUEST, 0))
-    frags = FRAGS[messages.decode_config(answer).flags & 3]
+    frags = FRAGS[_config(run.connect(words[0])).flags & messages.FRAG_MASK]
     if run.json:
         run.print_json({"frags": frags})
     else:
         print(frags)
+
+
+def _config(switch: Connection) -> messages.Config:
+    return messages.decode_config(switch.transact(message(switch.version, GET_CONFIG_REQUEST, 0)))
+
+
+def set_frags(run: Run, words: list[str]) -> None:
+    """set-frags SWITCH MODE"""
+    name, mode = words
+    if mode not in FRAGS:
+        raise UsageError(f"{mode}: unknown fragment handling mode", "one of " + ", ".join(FRAGS))
+    switch = run.connect(name)
+    version, wanted = switch.version, FRAGS.index(mode)
+    old = _config(switch)
+    flags = (old.flags & ~messages.FRAG_MASK) | wanted
+    if flags != old.flags:
+        change = messages.Config(flags, old.miss_send_len)
+        switch.send(messages.encode_config(version, 0, change, ask=True))
+        refused = switch.barrier()
+        if refused or _config(switch).flags & messages.FRAG_MASK != wanted:
+            raise OkoError(
+                f"{name}: setting fragment handling mode failed (this switch probably doesn't "
+                f'support mode "{mode}")'
+            )

@@ -521,6 +521,64 @@ def decode_queue_config_request(version: int, msg: bytes) -> int:
     return int(take(struct.Struct("!I4x"), msg[8:], "a request for queues")[0])
 
 
+def encode_queue_config_request(version: int, port: int, xid: int = 0) -> bytes:
+    """QUEUE_GET_CONFIG_REQUEST (before 1.4). 1.0 must name a port."""
+    number = TYPES[version].get("QUEUE_GET_CONFIG_REQUEST")
+    if number is None or version >= OF14:
+        raise OpenFlowError("OFPBRC_BAD_TYPE", "1.4 asks for QUEUE_DESC")
+    body = struct.pack("!H2x", port_to_10(port)) if version == OF10 else struct.pack("!I4x", port)
+    return message(version, number, xid, body)
+
+
+@dataclass(frozen=True, slots=True)
+class QueueConfig:
+    """A queue's rates in tenths of a percent; None: none is set, or 1.0 to 1.3's (disabled)."""
+
+    port: int
+    queue: int
+    min_rate: int | None = None
+    max_rate: int | None = None
+
+
+_QUEUE_CONFIG_10 = struct.Struct("!IH2x")
+_QUEUE_CONFIG_13 = struct.Struct("!IIH6x")
+_MIN_RATE, _MAX_RATE = 1, 2
+
+
+def _queue_config(version: int, data: bytes, port: int) -> tuple[QueueConfig, int]:
+    """The first of these queues, and its size. port: of the reply, for 1.0."""
+    if version == OF10:
+        queue, size = take(_QUEUE_CONFIG_10, data, "a queue")
+        least = _QUEUE_CONFIG_10.size
+    else:
+        first, second, size = take(_QUEUE_CONFIG_13, data, "a queue")
+        port, queue = (first, second) if version >= OF14 else (second, first)
+        least = _QUEUE_CONFIG_13.size
+    if size < least or size > len(data):
+        fail("OFPBRC_BAD_LEN", f"a queue cannot have {size} bytes here")
+    rates = {}
+    for kind, body in properties(data[least:size]):
+        at = 0 if version >= OF14 else 4
+        rates[kind] = int.from_bytes(body[at : at + 2], "big")
+    return QueueConfig(port, queue, rates.get(_MIN_RATE), rates.get(_MAX_RATE)), size
+
+
+def decode_queue_configs(version: int, msg: bytes) -> tuple[int, list[QueueConfig]]:
+    """The port that a QUEUE_GET_CONFIG_REPLY names, or PORT_ANY for QUEUE_DESC, and the queues."""
+    if version >= OF14:
+        port, body = PORT_ANY, decode_multipart(version, msg[8:]).body
+    else:
+        form = struct.Struct("!H6x" if version == OF10 else "!I4x")
+        (port,) = take(form, msg[8:], "a reply about queues")
+        port, body = port_from_10(port) if version == OF10 else port, msg[16:]
+    found = []
+    while body:
+        queue, size = _queue_config(version, body, port)
+        found.append(queue)
+        body = body[size:]
+    return port, found
+
+
 def queue_desc_replies(version: int, xid: int) -> Iterator[bytes]:
     """The replies to a QUEUE_DESC request of 1.4: there are no queues."""
     return multipart_replies(version, xid, MP_QUEUE_DESC, ())

@@ -115,32 +115,33 @@ _GOTO_TABLE = 1
 
 @dataclass(frozen=True, slots=True)
 class TableFeatures:
-    """What a table can do. properties: (OFPTFPT_*, body) as they came; see ids() and fields()."""
+    """What a table can do. properties: (OFPTFPT_*, body) as they came; see ids() and fields().
+    capabilities: EVICTION, VACANCY_EVENTS; None before 1.4, which does not tell."""
 
     table: int
     name: str
     metadata_match: int
     metadata_write: int
-    config: int
+    capabilities: int | None
     max_entries: int
     properties: tuple[tuple[int, bytes], ...]
 
+    def body(self, kind: int) -> bytes | None:
+        """What a property holds; None if it is not there."""
+        return next((body for found, body in self.properties if found == kind), None)
+
     def ids(self, kind: int) -> list[int]:
         """Instruction or action types of a property; tables of NEXT_TABLES."""
-        for found, body in self.properties:
-            if found == kind:
-                return list(body) if kind in (2, 3) else _ids(body)
-        return []
+        body = self.body(kind) or b""
+        return list(body) if kind in (2, 3) else ids(body)
 
     def fields(self, kind: int) -> list[str]:
         """Names of the fields in a property; fields that oko does not know are left out."""
-        for found, body in self.properties:
-            if found == kind:
-                return _field_names(body)
-        return []
+        return _field_names(self.body(kind) or b"")
 
 
-def _ids(body: bytes) -> list[int]:
+def ids(body: bytes) -> list[int]:
+    """Types of instructions or actions, given by their headers."""
     found = []
     at = 0
     while at + 4 <= len(body):
@@ -166,14 +167,14 @@ def _property(kind: int, body: bytes) -> bytes:
     return padded(struct.pack("!HH", kind, 4 + len(body)) + body)
 
 
-def _headers(version: int, writable: bool) -> bytes:
-    """Headers of the fields that can be matched, or set."""
+def _headers(version: int, *, settable: bool = False, masks: bool = False) -> bytes:
+    """Headers of the fields that can be matched, or set. masks: those that take one say so."""
     found = b""
     for f in FIELDS:
-        if writable and not f.writable:
+        if settable and not f.writable:
             continue
         try:
-            found += encode_header(version, f)
+            found += encode_header(version, f, masks and f.maskable)
         except (OpenFlowError, KeyError):
             continue  # a field that this version cannot name
     return found
@@ -183,12 +184,12 @@ def _headers(version: int, writable: bool) -> bytes:
 def _common(version: int) -> bytes:
     """The properties that all tables share."""
     actions = b"".join(struct.pack("!HH", kind, 4) for kind in ACTION_IDS)
-    match, settable = _headers(version, False), _headers(version, True)
+    settable = _headers(version, settable=True)
     return (
         _property(WRITE_ACTIONS, actions)
         + _property(APPLY_ACTIONS, actions)
-        + _property(MATCH, match)
-        + _property(WILDCARDS, match)
+        + _property(MATCH, _headers(version, masks=True))
+        + _property(WILDCARDS, _headers(version))
         + _property(WRITE_SETFIELD, settable)
         + _property(APPLY_SETFIELD, settable)
     )
@@ -204,7 +205,7 @@ def _entry(version: int, table: int) -> bytes:
         + _common(version)
     )
     head = _FEATURES.pack(
-        _FEATURES.size + len(body), table, 0, 0, table_name(table), _EVERYTHING, _EVERYTHING, 0,
+        _FEATURES.size + len(body), table, 0, 0, b"", _EVERYTHING, _EVERYTHING, 0,
         MAX_ENTRIES,
     )  # fmt: skip
     return head + body
@@ -229,7 +230,8 @@ def decode_table_features(version: int, body: bytes) -> list[TableFeatures]:
         if size < _FEATURES.size or at + size > len(body):
             fail("OFPTFFC_BAD_LEN", f"table features cannot have {size} bytes here")
         told = tuple(properties(body[at + _FEATURES.size : at + size]))
-        found.append(TableFeatures(table, _text(name), match, write, config, most, told))
+        capabilities = None if version < OF14 else config
+        found.append(TableFeatures(table, _text(name), match, write, capabilities, most, told))
         at += size
     return found
 
