@@ -650,6 +650,17 @@ void oko_cls_lookup_more(const struct oko_cls *cls, const struct oko_key *key, u
     }
 }
 
+bool oko_cls_same(const struct oko_cls *cls, const struct oko_key *a, const struct oko_key *b)
+{
+    const struct oko_layout *layout = OKO_LOAD_ACQUIRE(&cls->layout);
+    uint64_t difference = 0;
+    for (uint32_t i = 0; i < layout->n_words; i++) {
+        uint32_t w = layout->word[i];
+        difference |= (oko_key_words(a)[w] ^ oko_key_words(b)[w]) & layout->mask[i];
+    }
+    return difference == 0;
+}
+
 /* ---------------------------------------------------------------- lookups of a burst */
 
 enum { MAX_BURST = 32, MAX_QUICK_WORDS = 4 };

@@ -98,6 +98,8 @@ void oko_cls_lookup(const struct oko_cls *cls, const struct oko_key *key, uint64
  * this key, since the worker's last quiescent point. */
 void oko_cls_lookup_more(const struct oko_cls *cls, const struct oko_key *key, uint64_t version,
                          struct oko_cands *cands);
+/* Do both keys have the same candidates, however many? False may mean that they do. */
+bool oko_cls_same(const struct oko_cls *cls, const struct oko_key *a, const struct oko_key *b);
 /* cands[i] for key[i], for each bit i of todo (at most 32). */
 void oko_cls_lookup_burst(const struct oko_cls *cls, const struct oko_key *keys, uint32_t todo,
                           uint64_t version, struct oko_cands *cands);

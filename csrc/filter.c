@@ -7,7 +7,11 @@
  * A pure program may run on packets whose decision has not reached it, and then runs on all at once
  * through the batch entry. A stateful one runs ahead only if that cannot be told from running in
  * turn: every packet of the burst whose decision can still reach it stands right before it, and
- * nothing that an earlier packet does can change that. Otherwise it waits for oko_filter_ask(). */
+ * nothing that an earlier packet does can change that. Otherwise it waits for oko_filter_ask().
+ *
+ * Running ahead is program by program, not packet by packet: packets with the same candidates go on
+ * as a group, through lists of any length, and groups that stand before the same program run it
+ * together: one call, one flow and one memo for many packets. */
 #include "pipeline.h"
 
 static struct oko_prog *prog_of(const struct oko_worker *w, uint32_t slot)
@@ -76,80 +80,213 @@ bool oko_filter_ask(struct oko_worker *w, uint32_t index, uint32_t slot)
 
 /* ---------------------------------------------------------------- running ahead */
 
-/* Where the packets' decisions stand. */
-struct front {
-    uint32_t open;            /* packets before a program that has not run */
-    uint32_t cut;             /* packets whose list ran out, but there may be more in the table */
-    uint32_t mixed;           /* 1: open packets stand before different programs */
-    uint32_t timed;           /* packets that have met a flow that may be over by now */
-    uint16_t slot[OKO_BURST]; /* of open packets: the program that they stand before */
+/* Packets whose decisions stand before the same program. Close ones have all candidates in common,
+ * so they go on as one, however long the list: a program that says no costs little beside its run.
+ */
+struct group {
+    uint32_t packets; /* 0: decided */
+    uint16_t slot;    /* the program */
+    bool close;
+    bool timed;             /* they have met a flow that may be over by now */
+    bool waits;             /* until other groups have gone on */
+    uint32_t leader;        /* close: one that is, or was, of them */
+    uint32_t pick;          /* close: the candidate that they stand before ... */
+    struct oko_cands cands; /* ... of these; others stand before their first */
+    uint64_t rank;          /* of the candidate; of one of them */
 };
 
-/* Moves packet i on to the next program that has not run, or to its decision. */
-static void move_on(struct oko_worker *w, struct front *front, uint32_t i)
+/* Where the packets' decisions stand. */
+struct front {
+    bool sure;  /* nothing that happens to a packet changes what those after it find */
+    bool timed; /* some packet has met a flow that may be over by now */
+    uint32_t n;
+    struct group group[2 * OKO_BURST]; /* once in line, once more when they part */
+};
+
+/* With several workers another's clock may be behind, and a flow that is over for us still in the
+ * table. With one, it is gone, or the burst is not sure. */
+static bool may_be_over(const struct oko_worker *w, const struct oko_rule *rule)
 {
-    const struct oko_cands *cands = &w->cands[i];
-    uint32_t bit = 1u << i;
-    for (; w->pick[i] < cands->n; w->pick[i]++) {
-        const struct oko_rule *rule = cands->rule[w->pick[i]];
-        if (OKO_LOAD(&rule->kind) & OKO_RULE_TIMED)
-            front->timed |= bit;
-        if (rule->slot) {
-            const struct oko_memo *memo = memo_of(w, rule->slot);
-            if (!(memo->ran & bit)) {
-                front->slot[i] = rule->slot;
-                front->open |= bit;
-                return;
-            }
-            if (!(memo->matched & bit))
-                continue;
-        }
-        w->settled |= bit;
-        front->open &= ~bit;
-        return;
-    }
-    front->cut |= cands->more ? bit : 0;
-    front->open &= ~bit;
+    return OKO_LOAD(&rule->kind) & OKO_RULE_TIMED && w->dp->opts.n_workers > 1;
 }
 
-/* Can some packet other than those of group still come to this program? */
-static bool others_reach(const struct oko_worker *w, const struct front *front, uint32_t slot,
-                         uint32_t group)
+/* The packets take this rule, NULL: none. If that is not sure, their verdicts are known at least.
+ */
+static void settle_on(struct oko_worker *w, const struct front *front, const struct group *group,
+                      uint32_t packets, const struct oko_rule *rule)
 {
-    if (front->cut)
-        return true;
-    for (uint32_t rest = front->open & ~group; rest; rest &= rest - 1) {
-        uint32_t i = (uint32_t)__builtin_ctz(rest);
-        const struct oko_cands *cands = &w->cands[i];
-        if (cands->more)
+    if (!front->sure || group->timed)
+        return;
+    w->settled |= packets;
+    for (; packets; packets &= packets - 1)
+        w->chosen[__builtin_ctz(packets)] = rule;
+}
+
+/* The candidate that a close group stands before; NULL: the list has ended. */
+static const struct oko_rule *candidate(struct oko_worker *w, struct group *group)
+{
+    if (group->pick == group->cands.n && group->cands.more) {
+        oko_cls_lookup_more(&w->dp->tables[0], &w->keys[group->leader], w->view->version,
+                            &group->cands);
+        group->pick = 0;
+    }
+    return group->pick < group->cands.n ? group->cands.rule[group->pick] : NULL;
+}
+
+/* A close group has come to a candidate: to its program, or to a decision. */
+static void arrive(struct oko_worker *w, struct front *front, struct group *group)
+{
+    const struct oko_rule *rule = candidate(w, group);
+    if (rule && may_be_over(w, rule))
+        group->timed = front->timed = true;
+    if (rule && rule->slot) {
+        group->slot = rule->slot;
+        group->rank = rule->rank;
+        return;
+    }
+    settle_on(w, front, group, group->packets, rule);
+    group->packets = 0;
+}
+
+/* Have both packets the same candidates, those beyond the lists included? */
+static bool same_candidates(const struct oko_worker *w, uint32_t i, uint32_t j)
+{
+    const struct oko_cands *a = &w->cands[i], *b = &w->cands[j];
+    if (a->n != b->n || a->more != b->more)
+        return false;
+    for (uint32_t at = a->n; at-- > 0;) /* the last differ most often */
+        if (a->rule[at] != b->rule[at])
+            return false;
+    return !a->more || oko_cls_same(&w->dp->tables[0], &w->keys[i], &w->keys[j]);
+}
+
+/* Groups packets by the program of their first candidate. */
+static void line_up(struct oko_worker *w, struct front *front, uint32_t todo)
+{
+    const struct oko_rule *usual = NULL; /* first candidate of the packet before */
+    struct group *group = NULL;          /* its group */
+    for (; todo; todo &= todo - 1) {
+        uint32_t i = (uint32_t)__builtin_ctz(todo);
+        const struct oko_rule *rule = w->cands[i].rule[0];
+        if (w->cands[i].n == 0)
+            continue;
+        if (rule == usual) {
+            group->packets |= 1u << i;
+            continue;
+        }
+        if (!rule->slot)
+            continue; /* decided */
+        bool timed = may_be_over(w, rule);
+        usual = rule;
+        group = NULL;
+        for (uint32_t g = 0; g < front->n && !group; g++)
+            if (front->group[g].slot == rule->slot && front->group[g].timed == timed)
+                group = &front->group[g];
+        if (!group) {
+            group = &front->group[front->n++];
+            group->packets = 0;
+            group->slot = rule->slot;
+            group->close = group->waits = false;
+            group->timed = timed;
+            group->rank = rule->rank;
+            front->timed |= timed;
+        }
+        group->packets |= 1u << i;
+    }
+}
+
+/* Those to whom the first program said no go on in close groups. */
+static void part(struct oko_worker *w, struct front *front, struct group *line)
+{
+    uint32_t from = front->n;
+    for (uint32_t rest = line->packets; rest; rest &= rest - 1) {
+        uint32_t i = (uint32_t)__builtin_ctz(rest), g = front->n;
+        uint32_t last = g - from < 4 ? from : g - 4; /* not to find the right one costs only time */
+        while (g > last && !same_candidates(w, front->group[g - 1].leader, i))
+            g--;
+        struct group *group = g > last ? &front->group[g - 1] : &front->group[front->n++];
+        if (g > last) {
+            group->packets |= 1u << i;
+            continue;
+        }
+        group->packets = 1u << i;
+        group->close = true;
+        group->timed = line->timed;
+        group->waits = false;
+        group->leader = i;
+        group->pick = 1;
+        group->cands = w->cands[i];
+    }
+    line->packets = 0;
+    for (uint32_t g = from, n = front->n; g < n; g++)
+        arrive(w, front, &front->group[g]);
+}
+
+/* The group's program has run. */
+static void go_on(struct oko_worker *w, struct front *front, struct group *group,
+                  struct oko_memo *memo)
+{
+    uint32_t yes = group->packets & memo->matched;
+    if (front->sure && !group->timed)
+        memo->counted |= group->packets;
+    group->packets &= ~yes;
+    if (group->close) {
+        settle_on(w, front, group, yes, group->cands.rule[group->pick]);
+        group->pick++;
+    } else {
+        for (; yes; yes &= yes - 1)
+            settle_on(w, front, group, yes & -yes, w->cands[__builtin_ctz(yes)].rule[0]);
+    }
+    if (group->packets && group->close)
+        arrive(w, front, group);
+    else if (group->packets)
+        part(w, front, group);
+}
+
+static bool list_names(const struct oko_cands *cands, uint32_t from, uint32_t slot)
+{
+    for (uint32_t i = from; i < cands->n; i++)
+        if (cands->rule[i]->slot == slot)
             return true;
-        for (uint32_t at = w->pick[i]; at < cands->n; at++)
-            if (cands->rule[at]->slot == slot)
+    return cands->more;
+}
+
+/* Can some packet that does not stand before this program still come to it? */
+static bool others_reach(const struct oko_worker *w, const struct front *front, uint32_t slot)
+{
+    for (uint32_t g = 0; g < front->n; g++) {
+        const struct group *group = &front->group[g];
+        if (group->slot == slot)
+            continue;
+        if (group->packets && group->close && list_names(&group->cands, group->pick, slot))
+            return true;
+        for (uint32_t rest = group->close ? 0 : group->packets; rest; rest &= rest - 1)
+            if (list_names(&w->cands[__builtin_ctz(rest)], 0, slot))
                 return true;
     }
     return false;
 }
 
-/* May nothing that happens to the packets todo change what those after them find in table 0? */
-static bool steady(const struct oko_worker *w, const struct front *front, uint32_t todo)
+/* May the program run on all who stand before it, and nobody can tell? */
+static bool may_run(const struct oko_worker *w, const struct front *front, uint32_t slot,
+                    const struct oko_prog *prog)
 {
-    uint32_t last = 31 - (uint32_t)__builtin_clz(todo);
-    if (w->view->flags & (OKO_VIEW_CHANGES | OKO_VIEW_RESTARTS))
-        return false;
-    /* With several workers, another's clock may be behind: a flow that is over for us may still be
-     * in the table. */
-    return w->deadline > w->pkts[last].meta.rx_ns && (w->dp->opts.n_workers == 1 || !front->timed);
+    return !prog->info.stateful ||
+           (front->sure && !front->timed && !(w->view->flags & OKO_VIEW_RESTARTS) &&
+            !oko_view_later(w->view, slot) && !others_reach(w, front, slot));
 }
 
-static uint32_t same_slot(const struct front *front, uint32_t among, uint32_t slot)
+/* The group that is to go on next: that with the best candidate, so that those further down the
+ * same list are caught up with, and run together. */
+static const struct group *hindmost(const struct front *front)
 {
-    uint32_t same = 0;
-    if (!front->mixed)
-        return among;
-    for (; among; among &= among - 1)
-        if (front->slot[__builtin_ctz(among)] == slot)
-            same |= among & -among;
-    return same;
+    const struct group *next = NULL;
+    for (uint32_t g = 0; g < front->n; g++) {
+        const struct group *group = &front->group[g];
+        if (group->packets && !group->waits && (!next || group->rank < next->rank))
+            next = group;
+    }
+    return next;
 }
 
 void oko_filter_ahead(struct oko_worker *w, uint32_t todo)
@@ -157,50 +294,31 @@ void oko_filter_ahead(struct oko_worker *w, uint32_t todo)
     w->settled = 0;
     if (!(w->view->flags & OKO_VIEW_PROGS))
         return;
-    struct front front = {0, 0, 0, 0, {0}};
-    const struct oko_rule *usual = NULL; /* first candidate of the packet before */
-    uint32_t last = 0, ran = 0;          /* its program, and the packets that this has run on */
-    for (uint32_t rest = todo; rest; rest &= rest - 1) {
-        uint32_t i = (uint32_t)__builtin_ctz(rest);
-        const struct oko_rule *rule = w->cands[i].rule[0];
-        w->pick[i] = 0;
-        /* Most often the first candidate is that of the packet before, or has its program. */
-        if (w->cands[i].n && !(ran >> i & 1) &&
-            (rule == usual ||
-             (last && rule->slot == last && !(OKO_LOAD(&rule->kind) & OKO_RULE_TIMED)))) {
-            front.slot[i] = (uint16_t)last;
-            front.open |= 1u << i;
+    struct front front;
+    uint32_t last = 31 - (uint32_t)__builtin_clz(todo);
+    front.sure = !(w->view->flags & OKO_VIEW_CHANGES) && w->deadline > w->pkts[last].meta.rx_ns;
+    front.timed = false;
+    front.n = 0;
+    line_up(w, &front, todo);
+    for (const struct group *next; (next = hindmost(&front));) {
+        uint32_t slot = next->slot, packets = 0, n = front.n;
+        struct oko_memo *memo = memo_of(w, slot);
+        bool now = may_run(w, &front, slot, memo->prog);
+        for (uint32_t g = 0; g < n; g++) {
+            struct group *group = &front.group[g];
+            group->waits = now ? false : group->waits || group->slot == slot;
+            packets |= group->slot == slot ? group->packets : 0;
+        }
+        if (!now)
             continue;
+        if (packets & ~memo->ran) {
+            packets &= ~memo->ran;
+            run(w, memo, packets);
+            oko_count(&memo->prog->counters[w->index].batch_runs,
+                      (uint32_t)__builtin_popcount(packets));
         }
-        move_on(w, &front, i);
-        if (front.open >> i & 1) {
-            front.mixed |= last && last != front.slot[i];
-            last = front.slot[i];
-            ran = memo_of(w, last)->ran;
-            usual = w->pick[i] == 0 && !(OKO_LOAD(&rule->kind) & OKO_RULE_TIMED) ? rule : NULL;
-        }
+        for (uint32_t g = 0; g < n; g++)
+            if (front.group[g].packets && front.group[g].slot == slot)
+                go_on(w, &front, &front.group[g], memo);
     }
-    for (bool progress = true; progress;) {
-        progress = false;
-        for (uint32_t rest = front.open, group; rest; rest &= ~group) {
-            uint32_t slot = front.slot[__builtin_ctz(rest)];
-            group = same_slot(&front, rest, slot);
-            struct oko_memo *asked = memo_of(w, slot);
-            if (asked->prog->info.stateful &&
-                (!steady(w, &front, todo) || oko_view_later(w->view, slot) ||
-                 others_reach(w, &front, slot, group)))
-                continue;
-            run(w, asked, group);
-            oko_count(&asked->prog->counters[w->index].batch_runs,
-                      (uint32_t)__builtin_popcount(group));
-            w->settled |= group & asked->matched;
-            front.open &= ~(group & asked->matched);
-            for (uint32_t no = group & ~asked->matched; no; no &= no - 1) {
-                move_on(w, &front, (uint32_t)__builtin_ctz(no));
-                front.mixed = 1;
-            }
-            progress = true;
-        }
-    }
-    w->settled &= ~front.timed; /* whether a flow is over is decided in turn */
 }

@@ -124,13 +124,12 @@ static inline const struct oko_rule *decide_first(struct oko_worker *w, uint32_t
 {
     struct oko_cands *cands = &w->cands[index];
     if (w->settled >> index & 1) { /* the programs have been asked ahead */
-        uint32_t pick = w->pick[index], i = 0;
-        w->decided++;
-        do {
-            if (cands->rule[i]->slot)
-                w->memo[cands->rule[i]->slot].counted |= 1u << index;
-        } while (i++ < pick);
-        return cands->rule[pick];
+        const struct oko_rule *chosen = w->chosen[index];
+        if (chosen)
+            w->decided++;
+        else
+            oko_count(&w->tables[0].lookups, 1);
+        return chosen;
     }
     const struct oko_rule *only = cands->rule[0];
     if (cands->n == 1 && !only->slot && !(OKO_LOAD(&only->kind) & OKO_RULE_TIMED)) {

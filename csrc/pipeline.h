@@ -69,9 +69,9 @@ struct oko_worker {
     struct oko_key keys[OKO_BURST];
     struct oko_cands cands[OKO_BURST];
     struct oko_prog_in in[OKO_BURST];
-    uint32_t settled;        /* packets whose decision in table 0 needs no more programs ... */
-    uint8_t pick[OKO_BURST]; /* ... and which candidate it is */
-    uint64_t deadline;       /* no flow of the view is over before this */
+    uint32_t settled; /* packets whose rule in table 0 the programs have chosen ahead ... */
+    const struct oko_rule *chosen[OKO_BURST]; /* ... it, or NULL: none */
+    uint64_t deadline;                        /* no flow of the view is over before this */
 
     struct oko_memo *memo; /* [slots] */
     uint16_t *touched;     /* slots whose memo is of this burst */

@@ -8,7 +8,7 @@
  * business, tests/differential.) */
 #include "dp_kit.h"
 
-enum { PORTS = 4, PROGS = 5, FLOWS = 40, STEPS = 30, PACKETS = 96 };
+enum { PORTS = 4, PROGS = 7, FLOWS = 40, STEPS = 30, PACKETS = 96 };
 
 /* Everything observable, as one growing text of bytes. */
 struct record {
@@ -98,7 +98,7 @@ static void random_actions(struct kit_ops *ops, uint32_t table, bool learns, uin
     }
 }
 
-static void random_flow(struct oko_dp *dp, bool learns, bool timed, uint64_t *seed)
+static void random_flow(struct oko_dp *dp, bool learns, bool timed, bool deep, uint64_t *seed)
 {
     struct kit_ops ops = {0};
     struct kit_flow flow = {.table = pick(seed, 4),
@@ -106,13 +106,17 @@ static void random_flow(struct oko_dp *dp, bool learns, bool timed, uint64_t *se
                             .cookie = pick(seed, 4),
                             .flags = OKO_FLOW_SEND_FLOW_REM,
                             .ops = &ops};
-    flow.prog = pick(seed, 3) ? 1 + pick(seed, PROGS) : 0;
+    flow.prog = pick(seed, deep ? 30 : 3) ? 1 + pick(seed, PROGS) : 0;
+    if (deep && pick(seed, 8)) { /* many candidates in one table */
+        flow.table = 0;
+        flow.priority = (uint16_t)pick(seed, 40);
+    }
     if (timed && pick(seed, 3) == 0)
         flow.idle = 1;
     if (timed && pick(seed, 4) == 0)
         flow.hard = 1 + pick(seed, 2);
     uint32_t n = 0;
-    if (pick(seed, 2))
+    if (pick(seed, deep ? 6 : 2) == 0)
         flow.match[n++] = (struct kit_field){OKO_FIELD_UDP_SRC, pick(seed, 3), 0};
     if (pick(seed, 3) == 0)
         flow.match[n++] = (struct kit_field){OKO_FIELD_IN_PORT, 1 + pick(seed, PORTS), 0};
@@ -171,27 +175,27 @@ static void note_state(struct oko_dp *dp, struct record *record)
 }
 
 struct setup {
-    uint32_t flags, burst;
+    uint32_t flags, burst, others;
     uint64_t secret, cache_bytes;
 };
 
 static struct record play(uint64_t seed, const struct setup *setup)
 {
     struct record record = {0};
-    struct oko_dp_opts opts = {.n_workers = 1,
+    struct oko_dp_opts opts = {.n_workers = setup->others + 1,
                                .flags = setup->flags,
                                .burst = setup->burst,
                                .secret = setup->secret,
                                .cache_bytes = setup->cache_bytes};
     struct oko_dp *dp;
     CHECK(oko_dp_new(&opts, &dp) == 0);
-    bool learns = seed % 3 == 0, timed = seed % 2 == 0;
+    bool learns = seed % 3 == 0, timed = seed % 2 == 0, deep = seed % 5 < 2;
     for (uint32_t i = 1; i <= PORTS; i++)
         CHECK(oko_dp_port_add_mem(dp, i, "", 1 << 24) == 0);
     for (uint32_t i = 1; i <= PROGS; i++)
         load(dp, i, &seed);
     for (uint32_t i = 0; i < FLOWS; i++)
-        random_flow(dp, learns, timed, &seed);
+        random_flow(dp, learns, timed, deep, &seed);
     static uint8_t frames[PACKETS][64];
     struct oko_frame in[PACKETS];
     uint64_t ns = SECOND, packets = 0;
@@ -213,7 +217,7 @@ static struct record play(uint64_t seed, const struct setup *setup)
         CHECK(oko_dp_process(dp, 0, in, PACKETS) == 0);
         note_state(dp, &record);
         for (uint32_t i = pick(&seed, 4); i; i--)
-            random_flow(dp, learns, timed, &seed);
+            random_flow(dp, learns, timed, deep, &seed);
         if (pick(&seed, 6) == 0)
             load(dp, 1 + pick(&seed, PROGS), &seed);
         if (timed && pick(&seed, 6) == 0)
@@ -242,6 +246,7 @@ int main(int argc, char **argv)
         {.burst = 32, .secret = 3, .flags = OKO_DP_NO_CACHE},
         {.burst = 32, .secret = 4, .cache_bytes = 4096}, /* entries are replaced all the time */
         {.burst = 7, .secret = 5},
+        {.burst = 32, .secret = 7, .others = 1}, /* a worker that rests */
         {.burst = 1, .secret = 6},
     };
 #ifdef __SANITIZE_THREAD__ /* one thread: nothing to find, and slow */
