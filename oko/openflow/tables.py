@@ -3,7 +3,8 @@
 Table features (1.3.5, 7.3.5.5; 1.5 has a command and flags where 1.3 pads) say of each table what
 it can match and do, in eight properties for all flows and eight for the table-miss flow that may
 differ; a property of the second kind that is left out says the same as the first. oko's tables can
-all do everything, but the last has nowhere to go to.
+all do everything, but the last has nowhere to go to. They have no names, so that tools which say
+"ditto" of equal tables in a row can.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from oko.openflow.common import (
     MP_TABLE_FEATURES,
     OF10,
     OF14,
+    OF15,
     TYPES,
     OpenFlowError,
     decode_multipart,
@@ -57,18 +59,13 @@ _STATS_13 = struct.Struct("!B3xIQQ")
 _WILDCARDS_10 = 0x3FFFFF  # every field may be left out
 
 
-def table_name(table: int) -> bytes:
-    """As Open vSwitch calls it."""
-    return b"classifier" if table == 0 else f"table{table}".encode()
-
-
 def table_stats_replies(
     version: int, xid: int, tables: Iterable[tuple[int, int, int, int]]
 ) -> Iterator[bytes]:
     """The replies to a TABLE request. tables: (number, flows, lookups, matches)."""
     if version == OF10:
         entries = (
-            _STATS_10.pack(n, table_name(n), _WILDCARDS_10, MAX_ENTRIES, flows, looked, hit)
+            _STATS_10.pack(n, b"", _WILDCARDS_10, MAX_ENTRIES, flows, looked, hit)
             for n, flows, looked, hit in tables
         )
     else:
@@ -110,7 +107,7 @@ ACTION_IDS = (0, 11, 12, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27)
 _FEATURES = struct.Struct("!HBBI32sQQII")
 _EVERYTHING = (1 << 64) - 1
 _INSTRUCTION_IDS = (1, 2, 3, 4, 5, 6)  # goto_table, write_metadata, write, apply, clear, meter
-_GOTO_TABLE = 1
+_GOTO_TABLE, _METER = 1, 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +194,8 @@ def _common(version: int) -> bytes:
 
 def _entry(version: int, table: int) -> bytes:
     last = table == N_TABLES - 1
-    kinds = [kind for kind in _INSTRUCTION_IDS if not (last and kind == _GOTO_TABLE)]
+    without = {_GOTO_TABLE: last, _METER: version >= OF15}  # there it is an action
+    kinds = [kind for kind in _INSTRUCTION_IDS if not without.get(kind)]
     instructions = b"".join(struct.pack("!HH", kind, 4) for kind in kinds)
     body = (
         _property(INSTRUCTIONS, instructions)

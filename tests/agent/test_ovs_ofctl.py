@@ -74,7 +74,9 @@ def test_a_refused_flow_says_why(ofctl):
 def test_counters(ofctl):
     assert "3 ports" in ofctl("dump-ports", "br0")
     assert "1 ports" in ofctl("dump-ports", "br0", "2")
-    assert "active=0" in ofctl("dump-tables", "br0")
+    tables = ofctl("dump-tables", "br0")
+    assert "active=0" in tables and tables.count("table 0:") == 1
+    assert tables.endswith("tables 1...253: ditto\n"), tables
     assert "0 queues" in ofctl("queue-stats", "br0")
     ofctl("ping", "br0")
 

@@ -242,6 +242,7 @@ def test_groups_and_meters(both, tmp_path, version):
 def test_ports_and_the_rest(both, version):
     script: list[tuple[str, ...]] = [
         ("get-frags", "br0"),
+        ("dump-tables", "br0"),
         ("packet-out", "br0", "in_port=controller packet=" + "ff" * 12 + "0800 actions=output:1"),
         ("add-flow", "br0", "in_port=1,actions=output:70000"),
         ("add-flow", "br0", "conj_id=1,actions=move:NXM_OF_IN_PORT[]->NXM_OF_IP_TOS[]"),
