@@ -29,6 +29,13 @@ from oko.bench.registry import Sample, Unavailable
 HUGE_PAGES = 640
 """Pages of 2 MiB that one peer needs: 1 GiB of buffers and what DPDK needs itself."""
 MBUFS = 262_144
+"""Buffers of a peer as a rule: Open vSwitch's default, and the same for testpmd."""
+MANY_MBUFS = 1_089_536
+"""For a capture that does not fit into MBUFS, all of which net_pcap keeps in buffers. (Open vSwitch
+counts its buffers by queues and descriptors: 260 x 4,096 make this number.)"""
+MANY_QUEUES = ("options:n_rxq=260", "options:n_rxq_desc=4096")
+MANY_HUGE_PAGES = {"testpmd": 1_300, "ovs-dpdk": 2_100}
+"""Pages that each then needs."""
 START_SECONDS = 30.0
 
 
@@ -45,15 +52,21 @@ class Forwarder(Protocol):
         """Ends it."""
 
 
-def _huge_pages() -> None:
+def _fits(capture: Path) -> bool:
+    """Whether MBUFS buffers hold a capture, judged by its size: a record takes 76 bytes or more."""
+    return capture.stat().st_size // 76 < MBUFS * 3 // 4
+
+
+def _huge_pages(needed: int) -> None:
     free = 0
     with contextlib.suppress(OSError), open("/proc/meminfo") as meminfo:
         for line in meminfo:
             if line.startswith("HugePages_Free:"):
                 free = int(line.split()[1])
-    if free < HUGE_PAGES:
+    if free < needed:
+        setting = 2048 if needed == HUGE_PAGES else 3600
         raise Unavailable(
-            f"{free} of {HUGE_PAGES} huge pages are free: run `sysctl vm.nr_hugepages=2048`"
+            f"{free} of {needed} huge pages are free: run `sysctl vm.nr_hugepages={setting}`"
         )
 
 
@@ -137,12 +150,14 @@ class Testpmd:
     def __init__(self, core: int) -> None:
         self._core = core
         self._binary = _program("dpdk-testpmd", "dpdk-dev")
-        _huge_pages()
+        _huge_pages(HUGE_PAGES)
         self._polling = _Polling()
 
     def prepare(self, capture: Path, rules: Path) -> str:
         """Starts it anew: it cannot exchange its input. The rules are not for it."""
         self._polling.end()
+        fits = _fits(capture)
+        _huge_pages(HUGE_PAGES if fits else MANY_HUGE_PAGES["testpmd"])
         control = min(os.sched_getaffinity(0) - {self._core}, default=self._core)
         self._polling.process = subprocess.Popen(
             [
@@ -150,7 +165,8 @@ class Testpmd:
                 *("--in-memory", "--no-telemetry", f"--main-lcore={control}"),
                 *("--vdev", f"net_pcap0,rx_pcap={capture},infinite_rx=1"),
                 *("--vdev", "net_null0,no-rx=1", "--", "-i", "--nb-cores=1"),
-                *(f"--total-num-mbufs={MBUFS}", "--forward-mode=io", "--no-lsc-interrupt"),
+                f"--total-num-mbufs={MBUFS if fits else MANY_MBUFS}",
+                *("--forward-mode=io", "--no-lsc-interrupt"),
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -213,13 +229,14 @@ class OvsDpdk:
         self._server = _program("ovsdb-server", "openvswitch-switch", "", "/usr/sbin/ovsdb-server")
         for tool in ("ovsdb-tool", "ovs-vsctl", "ovs-ofctl", "ovs-appctl"):
             _program(tool, "openvswitch-common")
-        _huge_pages()
-        self._folder = Path(tempfile.mkdtemp(prefix="oko-ovs-"))
+        _huge_pages(HUGE_PAGES)
+        self._folder = Path(tempfile.mkdtemp(prefix="oko-ovs-")) / "run"
         self._polling = _Polling()
         self._database: subprocess.Popen[bytes] | None = None
         self._number = 0
+        self._many = False
         try:
-            self._start()
+            self._start(many=False)
         except BaseException:
             self.close()
             raise
@@ -237,7 +254,10 @@ class OvsDpdk:
     def _appctl(self, *arguments: str) -> str:
         return self._run("ovs-appctl", "-t", f"{self._folder}/switch.ctl", *arguments)
 
-    def _start(self) -> None:
+    def _start(self, many: bool) -> None:
+        """Both processes and a bridge; many: buffers for a capture that does not fit into MBUFS."""
+        self._many, self._number = many, 0
+        self._folder.mkdir()
         self._run("ovsdb-tool", "create", f"{self._folder}/conf.db")
         environment = {**os.environ, "OVS_RUNDIR": str(self._folder)}
         with open(self._folder / "log", "wb") as log:
@@ -255,6 +275,7 @@ class OvsDpdk:
             self._vsctl(
                 *("--no-wait", "set", "Open_vSwitch", ".", "other_config:dpdk-init=true"),
                 *("other_config:dpdk-socket-mem=1024",),
+                f"other_config:per-port-memory={str(many).lower()}",
                 f"other_config:pmd-cpu-mask={hex(1 << self._core)}",
                 "other_config:dpdk-extra=--no-pci --in-memory --no-telemetry",
             )
@@ -281,8 +302,13 @@ class OvsDpdk:
         """Exchanges the input port and the rules, and waits until hardly any packet goes to the
         slow path."""
         self._polling.go_on()
+        fits = _fits(capture)
+        if not fits or self._many:  # it gives buffers back late
+            self._stop()
+            _huge_pages(HUGE_PAGES if fits else MANY_HUGE_PAGES["ovs-dpdk"])
+            self._start(many=not fits)
         if self._number:
-            self._vsctl("--timeout=30", "del-port", "br0", "p1")
+            self._vsctl("--timeout=30", "--if-exists", "del-port", "br0", "p1")
             with contextlib.suppress(Unavailable):  # not needed where the port's going did it
                 self._appctl("netdev-dpdk/detach", f"net_pcap{self._number}")
         self._number += 1
@@ -293,6 +319,7 @@ class OvsDpdk:
             *("--timeout=30", "add-port", "br0", "p1", "--", "set", "interface", "p1"),
             *("type=dpdk", "ofport_request=1"),
             f"options:dpdk-devargs=net_pcap{self._number},rx_pcap={capture},infinite_rx=1",
+            *(() if fits else MANY_QUEUES),
         )
         if "normal" in rules.name:
             self._appctl("fdb/add", "br0", "p2", "0", "02:00:00:00:00:02")
@@ -321,11 +348,15 @@ class OvsDpdk:
         """See Forwarder."""
         return _measure(self._polling, lambda: self._count("packets received"), seconds)
 
-    def close(self) -> None:
-        """See Forwarder."""
+    def _stop(self) -> None:
         self._polling.end()
         if self._database:
             self._database.terminate()
             self._database.wait()
             self._database = None
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def close(self) -> None:
+        """See Forwarder."""
+        self._stop()
+        shutil.rmtree(self._folder.parent, ignore_errors=True)

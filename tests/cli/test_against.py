@@ -96,10 +96,9 @@ def test_missing_program_names_its_package(
         peer(0)
 
 
-def test_huge_pages_are_asked_for_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peers, "HUGE_PAGES", 10**9)
+def test_huge_pages_are_asked_for_not_set() -> None:
     with pytest.raises(Unavailable, match=r"sysctl vm\.nr_hugepages"):
-        peers._huge_pages()
+        peers._huge_pages(10**9)
 
 
 def test_ratios_are_to_the_best_form_of_a_peer() -> None:
