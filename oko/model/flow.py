@@ -163,9 +163,11 @@ class FlowMod:
 
 # Group types (enum ofp_group_type); names as ovs-ofctl writes them.
 GROUP_TYPES: dict[str, int] = {"all": 0, "select": 1, "indirect": 2, "ff": 3}
+GROUP_TYPE_KNOWN = -1  # in changes of single buckets: the type that the group has
 GROUP_MAX = 0xFFFFFF00
 GROUP_ALL = 0xFFFFFFFC
 GROUP_ANY = 0xFFFFFFFF
+BUCKET_MAX = 0xFFFFFF00
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,12 +224,18 @@ class Meter:
     bands: tuple[Band, ...] = field(default=())
 
 
+BUCKET_FIRST, BUCKET_LAST, BUCKET_ALL = 0xFFFFFFFD, 0xFFFFFFFE, 0xFFFFFFFF
+"""enum ofp_group_bucket (OpenFlow 1.5.1, 7.3.4.3): places, where a bucket's number may stand."""
+
+
 @dataclass(frozen=True, slots=True)
 class GroupMod:
-    """A change to the groups."""
+    """A change to the groups. bucket: behind which one insert_bucket puts the group's buckets, or
+    BUCKET_FIRST, BUCKET_LAST: which one remove_bucket takes away, or one of the three places."""
 
     group: Group
-    command: str = "add"  # add, modify, add_or_mod, delete
+    command: str = "add"  # add, modify, add_or_mod, delete, insert_bucket, remove_bucket
+    bucket: int = BUCKET_ALL
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from oko.model.flow import ADD, MODIFY, MODIFY_STRICT, TABLE_ALL, FlowMod, GroupMod, MeterMod
 from oko.ofctl.run import FIRST, SINCE_13, Run
@@ -19,12 +19,17 @@ from oko.openflow.client import Connection, RefusedError
 from oko.openflow.common import (
     OF10,
     OF14,
+    OF15,
     OpenFlowError,
     fail,
 )
 from oko.openflow.flows import encode_flow_mod
 
-Change: TypeAlias = FlowMod | GroupMod | MeterMod
+if TYPE_CHECKING:
+    from oko.openflow.packets import PacketOut
+
+Change: TypeAlias = "FlowMod | GroupMod | MeterMod | PacketOut"
+BUCKET_COMMANDS = ("insert_bucket", "remove_bucket")
 BATCH = 1000
 _BUNDLE = 1
 
@@ -39,6 +44,10 @@ def encode(version: int, change: Change, *, plain: bool = False) -> bytes:
         from oko.openflow.meters import encode_meter_mod
 
         return encode_meter_mod(version, change)
+    if not isinstance(change, FlowMod):
+        from oko.openflow.packets import encode_packet_out
+
+        return encode_packet_out(version, change)
     modifies = change.command in (MODIFY, MODIFY_STRICT)
     if version != OF10 and modifies and change.flow.table == TABLE_ALL:
         # As ovs-ofctl: since 1.1 only a deletion may name all tables.
@@ -59,6 +68,8 @@ def needs_tables(change: Change) -> bool:
 
 def versions_for(changes: Sequence[Change], bundle: bool = False) -> tuple[int, ...]:
     """The versions to try: 1.0 unless something needs later ones."""
+    if any(isinstance(c, GroupMod) and c.command in BUCKET_COMMANDS for c in changes):
+        return (OF15,)
     if bundle:
         return (OF14,)
     # Most flows of a file differ in addresses only: what they do is asked once.
@@ -83,18 +94,18 @@ def names_oko(changes: Sequence[Change]) -> bool:
     return any(isinstance(c, FlowMod) and c.flow.filter_prog for c in changes)
 
 
-def apply(run: Run, name: str, changes: Sequence[Change]) -> None:
-    """Makes the changes at the switch; RefusedError."""
-    bundle = run.line.has("bundle")
+def apply(run: Run, name: str, changes: Sequence[Change], *, bundle: bool = False) -> None:
+    """Makes the changes at the switch; RefusedError. bundle: as if --bundle were given."""
+    bundle = bundle or run.line.has("bundle")
     switch = run.connect(name, versions_for(changes, bundle), aware=names_oko(changes))
-    send(run, switch, changes)
+    send(run, switch, changes, bundle=bundle)
 
 
-def send(run: Run, switch: Connection, changes: Sequence[Change]) -> None:
+def send(run: Run, switch: Connection, changes: Sequence[Change], *, bundle: bool = False) -> None:
     """As apply(), over a connection that is there."""
     plain = run.line.get("flow_format").lower() == "openflow10"
     version = switch.version
-    if run.line.has("bundle"):
+    if bundle or run.line.has("bundle"):
         _send_bundle(switch, [encode(version, change) for change in changes])
         return
     if version == OF10 and any(needs_tables(change) for change in changes):

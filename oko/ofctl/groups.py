@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any, TypeVar
 
-from oko.model.flow import GROUP_ALL, GROUP_TYPES, DropBand, Group, GroupMod, Meter, MeterMod
+from oko.model.flow import GROUP_ALL, GROUP_TYPES, DropBand, Group, Meter, MeterMod
 from oko.ofctl import changes
 from oko.ofctl.flows import read_text
 from oko.ofctl.printing import ACTION_NAMES, duration_text, title, with_names, xid_of
@@ -20,11 +20,13 @@ from oko.openflow.common import (
     MP_METER,
     MP_METER_CONFIG,
     MP_METER_FEATURES,
+    OF15,
 )
 from oko.openflow.meters import METER_ALL
 from oko.text.action_format import format_actions
 from oko.text.flows import parse_rules
-from oko.text.groups import format_group, format_meter, parse_group, parse_meter
+from oko.text.groups import format_group, format_meter, parse_group, parse_group_mod, parse_meter
+from oko.text.scan import Span
 
 SECOND = 1_000_000_000
 T = TypeVar("T")
@@ -37,7 +39,7 @@ _KINDS = ("all", "select", "indirect", "fast failover")
 def _change_group(run: Run, words: list[str], command: str) -> None:
     name, text = [*words, ""][:2]
     lines = [text] if text != "-" else _lines(read_text("-"))
-    mods = [GroupMod(parse_group(line, run.ports(name), command), command) for line in lines]
+    mods = [parse_group_mod(Span.of(line), command, run.ports(name)) for line in lines]
     changes.apply(run, name, mods)
 
 
@@ -59,6 +61,18 @@ def modify(run: Run, words: list[str]) -> None:
 def delete(run: Run, words: list[str]) -> None:
     """del-groups SWITCH [GROUP]"""
     _change_group(run, words, "delete")
+
+
+def insert_buckets(run: Run, words: list[str]) -> None:
+    """insert-buckets SWITCH GROUP"""
+    run.need(OF15, "insert-bucket")
+    _change_group(run, words, "insert_bucket")
+
+
+def remove_buckets(run: Run, words: list[str]) -> None:
+    """remove-buckets SWITCH GROUP"""
+    run.need(OF15, "remove-bucket")
+    _change_group(run, words, "remove_bucket")
 
 
 def add_file(run: Run, words: list[str]) -> None:

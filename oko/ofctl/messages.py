@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 from oko.errors import OkoError
 from oko.model.fields import PORT_ANY
-from oko.model.flow import FLAG_NAMES, PRIORITY_DEFAULT, TABLE_ALL, FlowMod
+from oko.model.flow import FLAG_NAMES, PRIORITY_DEFAULT, TABLE_ALL, FlowMod, GroupMod
 from oko.ofctl.printing import port_text, title, xid_of
 from oko.openflow.client import RefusedError
 from oko.openflow.common import (
@@ -142,7 +142,8 @@ def inner_message(msg: bytes) -> bytes:
 def _flow_mod(version: int, msg: bytes) -> str:
     from oko.openflow.flows import NO_BUFFER, decode_flow_mod
 
-    found = decode_flow_mod(version, msg)
+    # Where 1.0 was extended by tables they are part of the command, elsewhere that part is 0.
+    found = decode_flow_mod(version, msg, table_id_ext=version == OF10)
     buffered = f"buf:{found.buffer_id:#x} " if found.buffer_id != NO_BUFFER else ""
     return " " + flow_mod_text(found.mod, buffered, version)
 
@@ -305,7 +306,18 @@ def _group_mod(version: int, msg: bytes) -> str:
 
     mod = decode_group_mod(version, msg)
     verb = {"add": "ADD", "modify": "MOD", "add_or_mod": "ADD_OR_MOD"}.get(mod.command, "DEL")
+    if mod.command.endswith("_bucket"):
+        return "\n " + _bucket_mod(version, mod)
     return f"\n {verb} {format_group(mod.group, version)}"
+
+
+def _bucket_mod(version: int, mod: GroupMod) -> str:
+    from oko.text.groups import PLACE_NAMES, format_bucket
+
+    place = PLACE_NAMES.get(mod.bucket, mod.bucket)
+    words = [f"{mod.command.upper()} command_bucket_id:{place}", f"group_id={mod.group.id}"]
+    words += [f"bucket={format_bucket(bucket, version)}" for bucket in mod.group.buckets]
+    return ",".join(words)
 
 
 def _meter_mod(version: int, msg: bytes) -> str:

@@ -41,7 +41,7 @@ def packet_out(run: Run, words: list[str]) -> None:
     name, *rest = words
     ports = run.ports(name)
     if len(rest) == 1:
-        in_port, actions_text, packets = _one_text(rest[0], ports)
+        in_port, actions_text, packets = packet_words(rest[0], ports)
     elif len(rest) >= 3:
         in_port, actions_text, packets = _in_port(rest[0], ports), rest[1], rest[2:]
     else:
@@ -49,7 +49,7 @@ def packet_out(run: Run, words: list[str]) -> None:
             "'packet-out' command requires at least 4 arguments",
             'or SWITCH "in_port=1 packet=HEX actions=output:2"',
         )
-    actions = _actions(actions_text, ports)
+    actions = parse_actions(actions_text, ports)
     frames = [frame_of(text) for text in packets]
     try:
         for frame in frames:
@@ -63,7 +63,8 @@ def packet_out(run: Run, words: list[str]) -> None:
     switch.finish()
 
 
-def _one_text(text: str, ports: Ports) -> tuple[int, str, list[str]]:
+def packet_words(text: str, ports: Ports) -> tuple[int, str, list[str]]:
+    """(in_port, actions, frames in hexadecimal) of "in_port=.. packet=.. actions=.." """
     places = list(_PARTS.finditer(text))
     found: dict[str, str] = {}
     for at, place in enumerate(places):
@@ -83,7 +84,8 @@ def _in_port(text: str, ports: Ports) -> int:
     return parse_port(Span.of(text), ports)
 
 
-def _actions(text: str, ports: Ports) -> tuple[Action, ...]:
+def parse_actions(text: str, ports: Ports) -> tuple[Action, ...]:
+    """The actions of a packet-out."""
     instructions = parse_flow(f"actions={text}", ports).instructions
     if instructions.goto is not None or instructions.write or instructions.meter:
         raise OkoError("packet-out takes actions only, no instructions")

@@ -15,7 +15,7 @@ from typing import Any
 from oko.errors import OkoError
 from oko.ofctl.commandline import Line, UsageError
 from oko.openflow.client import Connection, NoVersionError, TlsFiles, bridge_target, connect
-from oko.openflow.common import OF10, OF13, OF14, OF15, VERSIONS
+from oko.openflow.common import OF10, OF13, OF14, OF15, VERSION_NAMES, VERSIONS
 
 VERSION_WORDS = {
     "openflow10": OF10, "of1.0": OF10, "1.0": OF10,
@@ -88,6 +88,13 @@ class Run:
                 )
             found.append(version)
         return tuple(found)
+
+    def need(self, least: int, what: str) -> None:
+        """UsageError if -O has no version since this one."""
+        if self.versions is not None and max(self.versions) < least:
+            text = VERSION_NAMES[least]
+            option = f"-O OpenFlow{text.replace('.', '')}"
+            raise UsageError(f"{what} needs OpenFlow {text} or later ('{option}')")
 
     @property
     def color(self) -> bool:

@@ -23,7 +23,6 @@ from oko.openflow.common import (
     OF13,
     OF14,
     OF15,
-    VERSION_NAMES,
     OpenFlowError,
     decode_multipart,
     encode_multipart,
@@ -35,14 +34,6 @@ _INSTRUCTIONS = {
     1: "goto_table",
 }  # fmt: skip
 _VERSIONS_14 = (OF14, OF15)
-
-
-def need(run: Run, least: int, what: str) -> None:
-    """UsageError if -O has no version since this one."""
-    if run.versions is not None and max(run.versions) < least:
-        text = VERSION_NAMES[least]
-        option = f"-O OpenFlow{text.replace('.', '')}"
-        raise UsageError(f"{what} needs OpenFlow {text} or later ('{option}')")
 
 
 # ---------------------------------------------------------------- features
@@ -139,7 +130,7 @@ def _range_end(names: Sequence[str], at: int) -> int:
 
 def dump_features(run: Run, words: list[str]) -> None:
     """dump-table-features SWITCH"""
-    need(run, OF13, "dump-table-features")
+    run.need(OF13, "dump-table-features")
     found = read_features(run.connect(words[0], SINCE_13))
     if run.json:
         run.print_json({"tables": [_features_json(table) for table in found]})
@@ -355,7 +346,7 @@ _EVICTION_PROPERTY, _VACANCY_PROPERTY = 2, 3
 
 def dump_desc(run: Run, words: list[str]) -> None:
     """dump-table-desc SWITCH"""
-    need(run, OF14, "dump-table-desc")
+    run.need(OF14, "dump-table-desc")
     switch = run.connect(words[0], _VERSIONS_14)
     found, head = read_desc(switch)
     if run.json:

@@ -38,7 +38,6 @@ from oko.model.fields import (
     Known,
     field,
 )
-from oko.model.flow import GROUP_MAX
 from oko.openflow import nicira
 from oko.openflow.common import (
     NICIRA,
@@ -192,12 +191,6 @@ def _pop_pbb(context: Context) -> Action:
     return act.PopPbb()
 
 
-def _group(context: Context, group: int) -> Action:
-    if group > GROUP_MAX:
-        fail("OFPBAC_BAD_OUT_GROUP", f"{group:#x} is not the number of a group")
-    return act.ToGroup(group)
-
-
 _OXM_IN_PORT = encode_header(OF15, IN_PORT)[:3]
 
 
@@ -268,7 +261,7 @@ _DECODERS_13: dict[int, _Decoder] = {
     PUSH_MPLS: (_form("H2x"), push_mpls),
     POP_MPLS: (_form("H2x"), pop_mpls),
     SET_QUEUE: (_form("I"), lambda c, queue: act.SetQueue(queue)),
-    GROUP: (_form("I"), _group),
+    GROUP: (_form("I"), nicira.to_group),
     SET_NW_TTL: (_form("B3x"), lambda c, ttl: act.SetTtl(ttl)),
     DEC_NW_TTL: (_form("4x"), lambda c: act.DecTtl()),
     SET_FIELD: (None, _set_field),
@@ -410,6 +403,7 @@ _ENCODERS_10: dict[type, Callable[..., bytes]] = {
         "!HHH2x", SET_TP_DST if a.destination else SET_TP_SRC, 8, a.port
     ),
     act.SetTtl: lambda a: nicira.encode_load(act.SetField(field("nw_ttl"), a.ttl, 0xFF)),
+    act.ToGroup: lambda a: nicira.nicira(nicira.GROUP, struct.pack("!2xI", a.group)),
 }
 _ENCODERS_13: dict[type, Callable[..., bytes]] = {
     act.Output: lambda a: struct.pack("!HHIH6x", OUTPUT, 16, a.port, a.max_len),

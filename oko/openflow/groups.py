@@ -1,8 +1,8 @@
 """Groups on the wire: group-mod and the multiparts about groups, OpenFlow 1.3, 1.4 and 1.5.
 
-In 1.5 buckets have numbers and properties; inserting and removing single buckets there is refused
-(OFPGMFC_BAD_COMMAND). Weights mean something in select groups only: elsewhere they are sent as 0
-and must be 0. The selection method is an experimenter's property of 1.5 (Netronome, 0x154d).
+In 1.5 buckets have numbers and properties, and can be inserted and removed one by one. Weights mean
+something in select groups only: elsewhere they are sent as 0 and must be 0. The selection method is
+an experimenter's property of 1.5 (Netronome, 0x154d).
 """
 
 from __future__ import annotations
@@ -12,7 +12,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from oko.model.fields import PORT_ANY
-from oko.model.flow import GROUP_ALL, GROUP_ANY, GROUP_MAX, GROUP_TYPES, Bucket, Group, GroupMod
+from oko.model.flow import (
+    BUCKET_ALL,
+    BUCKET_FIRST,
+    BUCKET_MAX,
+    GROUP_ALL,
+    GROUP_ANY,
+    GROUP_MAX,
+    GROUP_TYPE_KNOWN,
+    GROUP_TYPES,
+    Bucket,
+    Group,
+    GroupMod,
+)
 from oko.openflow.actions import decode_actions, encode_actions
 from oko.openflow.common import (
     MP_GROUP,
@@ -28,7 +40,10 @@ from oko.openflow.common import (
     take,
 )
 
-COMMANDS = {"add": 0, "modify": 1, "delete": 2, "add_or_mod": 0x8000}
+COMMANDS = {
+    "add": 0, "modify": 1, "delete": 2, "insert_bucket": 3, "remove_bucket": 5,
+    "add_or_mod": 0x8000,
+}  # fmt: skip
 _COMMAND_NAMES = {number: name for name, number in COMMANDS.items()}
 SELECT, INDIRECT, FAST_FAILOVER = GROUP_TYPES["select"], GROUP_TYPES["indirect"], GROUP_TYPES["ff"]
 
@@ -40,7 +55,6 @@ _PROPERTY = struct.Struct("!HH")
 _WEIGHT, _WATCH_PORT, _WATCH_GROUP, _EXPERIMENTER = 0, 1, 2, 0xFFFF
 _SELECTION = struct.Struct("!HHII16s8x")  # type, length, experimenter, its type, method, parameter
 _NETRONOME, _NTR_SELECTION = 0x154D, 1
-_ALL_BUCKETS = 0xFFFFFFFF
 
 
 # ---------------------------------------------------------------- buckets
@@ -49,13 +63,13 @@ _ALL_BUCKETS = 0xFFFFFFFF
 def _encode_bucket(version: int, group: Group, index: int, send_maps: bool) -> bytes:
     bucket = group.buckets[index]
     actions = encode_actions(version, bucket.actions, send_maps=send_maps)
-    weight = bucket.weight if group.type == SELECT else 0
     if version < OF15:
+        weight = bucket.weight if group.type == SELECT else 0
         size = _BUCKET.size + len(actions)
         return _BUCKET.pack(size, weight, bucket.watch_port, bucket.watch_group) + actions
     properties = b""
-    if group.type == SELECT:
-        properties += struct.pack("!HHH2x", _WEIGHT, 8, weight)
+    if group.type == SELECT or (group.type == GROUP_TYPE_KNOWN and bucket.weight):
+        properties += struct.pack("!HHH2x", _WEIGHT, 8, bucket.weight)
     if bucket.watch_port != PORT_ANY:
         properties += struct.pack("!HHI", _WATCH_PORT, 8, bucket.watch_port)
     if bucket.watch_group != GROUP_ANY:
@@ -165,18 +179,18 @@ def _encode_buckets(version: int, group: Group, send_maps: bool = True) -> bytes
 
 def decode_group_mod(version: int, msg: bytes) -> GroupMod:
     """OFPT_GROUP_MOD."""
-    selection = ""
+    selection, bucket = "", BUCKET_ALL
     if version < OF15:
         command, kind, number = take(_MOD, msg[8:], "a group-mod")
         buckets, rest = msg[8 + _MOD.size :], b""
     else:
-        command, kind, number, size, _ = take(_MOD_15, msg[8:], "a group-mod")
+        command, kind, number, size, bucket = take(_MOD_15, msg[8:], "a group-mod")
         at = 8 + _MOD_15.size
         buckets, rest = msg[at : at + size], msg[at + size :]
         if len(buckets) < size:
             fail("OFPGMFC_BAD_BUCKET", "the buckets do not fit into the message")
     name = _COMMAND_NAMES.get(command)
-    if name is None:
+    if name is None or (version < OF15 and name.endswith("_bucket")):
         fail("OFPGMFC_BAD_COMMAND", f"group-mod command {command} is not supported")
     if name == "delete":
         if number > GROUP_MAX and number != GROUP_ALL:
@@ -184,6 +198,10 @@ def decode_group_mod(version: int, msg: bytes) -> GroupMod:
         return GroupMod(Group(number, 0), name)
     if number > GROUP_MAX:
         fail("OFPGMFC_INVALID_GROUP", f"{number:#x} is not the number of a group")
+    if name.endswith("_bucket"):
+        if bucket > BUCKET_MAX and bucket < BUCKET_FIRST:
+            fail("OFPGMFC_UNKNOWN_BUCKET", f"{bucket:#x} is not the number of a bucket")
+        return _decode_bucket_mod(version, number, buckets, name, bucket)
     if kind > FAST_FAILOVER:
         fail("OFPGMFC_BAD_TYPE", f"there is no group type {kind}")
     if version >= OF15:
@@ -197,12 +215,29 @@ def decode_group_mod(version: int, msg: bytes) -> GroupMod:
     return GroupMod(group, name)
 
 
-def _check(group: Group) -> None:
-    if group.type == INDIRECT and len(group.buckets) != 1:
-        fail("OFPGMFC_INVALID_GROUP", "a group of type indirect has exactly one bucket")
+def _decode_bucket_mod(
+    version: int, number: int, buckets: bytes, name: str, place: int
+) -> GroupMod:
+    """Of which type the group is, the switch knows: weights stay as they were sent."""
+    if name == "remove_bucket":
+        return GroupMod(Group(number, GROUP_TYPE_KNOWN), name, place)
+    if place == BUCKET_ALL:
+        fail("OFPGMFC_UNKNOWN_BUCKET", "there is no place behind all buckets: first or last")
+    group = Group(number, GROUP_TYPE_KNOWN, _decode_buckets(version, buckets))
+    _check_numbers(group)
+    return GroupMod(group, name, place)
+
+
+def _check_numbers(group: Group) -> None:
     numbers = [b.id for b in group.buckets if b.id is not None]
     if len(set(numbers)) != len(numbers):
         fail("OFPGMFC_BUCKET_EXISTS", "two buckets have the same number")
+
+
+def _check(group: Group) -> None:
+    if group.type == INDIRECT and len(group.buckets) != 1:
+        fail("OFPGMFC_INVALID_GROUP", "a group of type indirect has exactly one bucket")
+    _check_numbers(group)
     for bucket in group.buckets:
         watches = bucket.watch_port != PORT_ANY or bucket.watch_group != GROUP_ANY
         if group.type != SELECT and bucket.weight:
@@ -217,11 +252,17 @@ def encode_group_mod(version: int, mod: GroupMod, xid: int = 0) -> bytes:
     if kind is None:
         fail("OFPBRC_BAD_TYPE", "OpenFlow 1.0 has no groups")
     group, command = mod.group, COMMANDS[mod.command]
+    if mod.command.endswith("_bucket") and version < OF15:
+        fail(
+            "OFPGMFC_BAD_COMMAND",
+            "single buckets can be changed since OpenFlow 1.5",
+            "the switch has to offer it: oko-switchd --protocols OpenFlow10,..,OpenFlow15",
+        )
     buckets = _encode_buckets(version, group)
     if version < OF15:
         head = _MOD.pack(command, group.type, group.id)
         return message(version, kind, xid, head + buckets)
-    head = _MOD_15.pack(command, group.type, group.id, len(buckets), _ALL_BUCKETS)
+    head = _MOD_15.pack(command, max(group.type, 0), group.id, len(buckets), mod.bucket)
     return message(version, kind, xid, head + buckets + _encode_selection(group))
 
 

@@ -26,6 +26,7 @@ from oko.model.fields import (
     VLAN_TCI,
     field,
 )
+from oko.model.flow import GROUP_MAX
 from oko.openflow.common import (
     NICIRA,
     OF15,
@@ -55,7 +56,9 @@ RESUBMIT, SET_TUNNEL, SET_QUEUE, POP_QUEUE, REG_MOVE, REG_LOAD, NOTE = 1, 2, 4, 
 SET_TUNNEL64, RESUBMIT_TABLE, OUTPUT_REG, LEARN, EXIT, DEC_TTL = 9, 14, 15, 16, 17, 18
 FIN_TIMEOUT, CONTROLLER, DEC_TTL_CNT_IDS, WRITE_METADATA = 19, 20, 21, 22
 PUSH_MPLS, POP_MPLS, SET_MPLS_TTL, DEC_MPLS_TTL, STACK_PUSH, STACK_POP = 23, 24, 25, 26, 27, 28
-SET_MPLS_LABEL, SET_MPLS_TC, REG_LOAD2, OUTPUT_TRUNC, CLONE, LEARN2 = 30, 31, 33, 39, 42, 45
+SET_MPLS_LABEL, SET_MPLS_TC, REG_LOAD2, OUTPUT_TRUNC, GROUP, CLONE, LEARN2 = (
+    30, 31, 33, 39, 40, 42, 45,
+)  # fmt: skip
 
 UNSUPPORTED = {
     10: "multipath", 12: "bundle", 13: "bundle_load", 29: "sample", 32: "output of a wide field",
@@ -248,6 +251,13 @@ def _trunc(context: Context, port: int, max_len: int) -> Action:
     return act.OutputTrunc(wide, max_len)
 
 
+def to_group(context: Context, group: int) -> Action:
+    """The action group, which 1.0 has from Nicira only."""
+    if group > GROUP_MAX:
+        fail("OFPBAC_BAD_OUT_GROUP", f"{group:#x} is not the number of a group")
+    return act.ToGroup(group)
+
+
 def _always(action: Action) -> Callable[..., Action]:
     return lambda context: action
 
@@ -284,6 +294,7 @@ _DECODERS: dict[int, tuple[struct.Struct | None, Callable[..., Action]]] = {
     STACK_PUSH: (_form("H4sH6x"), _stack(act.PushBits)),
     STACK_POP: (_form("H4sH6x"), _stack(act.PopBits)),
     OUTPUT_TRUNC: (_form("HI"), _trunc),
+    GROUP: (_form("2xI"), to_group),
     CLONE: (None, _clone),
 }
 

@@ -52,8 +52,9 @@ from oko.model.flow import (
     Meter,
     MeterMod,
 )
-from oko.switch import map_changes
+from oko.switch import buckets, map_changes
 from oko.switch import ports as port
+from oko.switch.buckets import BucketError
 from oko.switch.config import PortConfig
 from oko.switch.events import (
     PORT_ADD,
@@ -438,6 +439,7 @@ class Bridge:
         if len(self._instructions) >= self._forget_at:
             self._forget_instructions()
         added = 0
+        done: list[Change] = []
         txn = self.datapath.transaction()
         try:
             for change in changes:
@@ -446,12 +448,13 @@ class Bridge:
                     record = compiled[added] if compiled else None
                     txn.flow(change, self._record(change.flow, record), age_ns=age)
                 elif isinstance(change, GroupMod):
-                    resolved = self._resolve(change, groups)
-                    txn.group(resolved)
-                    _follow_group(groups, resolved)
+                    change = self._resolve(change, groups)
+                    txn.group(change)
+                    _follow_group(groups, change)
                 else:
                     txn.meter(change)
                     _follow_meter(meters, change)
+                done.append(change)
                 added += 1
             for actions in packet_outs:
                 txn.packet_out(actions)
@@ -463,6 +466,8 @@ class Bridge:
             packet_out = failed >= len(changes)
             name = action_error_name(exc) if packet_out else error_name(changes[failed], exc)
             raise BridgeError(str(exc), name, failed, exc.hint) from None
+        except BucketError as exc:
+            raise BridgeError(str(exc), exc.name, added) from None
         except ValueError as exc:
             raise BridgeError(str(exc), "OFPBAC_BAD_ARGUMENT", added) from None
         finally:
@@ -472,12 +477,18 @@ class Bridge:
             if isinstance(change, FlowMod) and (change.flow.importance or self._importance):
                 self._note_importance(change)
         if self.state is not None:
-            self.state.changed(changes)
+            self.state.changed(done)
 
     def _resolve(self, change: GroupMod, groups: dict[int, Group]) -> GroupMod:
-        if change.command != "add_or_mod":
+        """The change as one of the three that the datapath knows."""
+        old = groups.get(change.group.id)
+        if change.command == "add_or_mod":
+            return GroupMod(change.group, "modify" if old is not None else "add")
+        if change.command not in ("insert_bucket", "remove_bucket"):
             return change
-        return GroupMod(change.group, "modify" if change.group.id in groups else "add")
+        if old is None:
+            raise BucketError(f"there is no group {change.group.id}", "OFPGMFC_UNKNOWN_GROUP")
+        return GroupMod(buckets.changed(old, change), "modify")
 
     def _record(
         self, flow: Flow, known_record: records.FlowRecord | None = None

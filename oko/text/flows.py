@@ -38,7 +38,7 @@ from oko.model.flow import (
 )
 from oko.text.action_format import format_instructions
 from oko.text.actions import ActionParser
-from oko.text.groups import parse_group_span, parse_meter_span
+from oko.text.groups import parse_group_mod, parse_meter_span
 from oko.text.match import MatchParser, format_match
 from oko.text.scan import FlowSyntaxError, Item, Span, items, number
 from oko.text.values import Ports, parse_port
@@ -91,12 +91,15 @@ def _lines(text: str, source: str) -> Iterator[Span]:
             yield span
 
 
+_GROUP_COMMANDS = ("add", "modify", "add_or_mod", "delete", "insert_bucket", "remove_bucket")
+
+
 def _parse_rule(line: Span, ports: Ports | None) -> FlowMod | GroupMod | MeterMod:
     kind, rest = _leading_word(line, ("flow", "group", "meter"))
     line = rest
     if kind == "group":
-        verb, line = _leading_word(line, ("add", "modify", "add_or_mod", "delete"))
-        return GroupMod(parse_group_span(line, verb or "add", ports), verb or "add")
+        verb, line = _leading_word(line, _GROUP_COMMANDS)
+        return parse_group_mod(line, verb or "add", ports)
     if kind == "meter":
         verb, line = _leading_word(line, ("add", "modify", "delete"))
         return MeterMod(parse_meter_span(line, verb or "add"), verb or "add")

@@ -11,9 +11,14 @@ from dataclasses import replace
 
 from oko.model.fields import PORT_ANY
 from oko.model.flow import (
+    BUCKET_ALL,
+    BUCKET_FIRST,
+    BUCKET_LAST,
+    BUCKET_MAX,
     GROUP_ALL,
     GROUP_ANY,
     GROUP_MAX,
+    GROUP_TYPE_KNOWN,
     GROUP_TYPES,
     METER_MAX,
     Band,
@@ -21,6 +26,7 @@ from oko.model.flow import (
     DropBand,
     DscpBand,
     Group,
+    GroupMod,
     Meter,
 )
 from oko.text.action_format import format_actions
@@ -40,11 +46,13 @@ METER_ALL = 0xFFFFFFFF
 
 def parse_group(text: str, ports: Ports | None = None, command: str = "add") -> Group:
     """One group as add-group takes it."""
-    return parse_group_span(Span.of(text), command, ports)
+    return parse_group_mod(Span.of(text), command, ports).group
 
 
-def parse_group_span(span: Span, command: str, ports: Ports | None = None) -> Group:
-    """One group; for deletion only group_id is read."""
+def parse_group_mod(span: Span, command: str = "add", ports: Ports | None = None) -> GroupMod:
+    """A change to a group. command: as GroupMod has it; for deletion only group_id is read."""
+    if command.endswith("_bucket"):
+        return _parse_bucket_mod(span, command, ports)
     head, parts = _cut(span, _BUCKET)
     group_id: int | None = GROUP_ALL if command == "delete" else None
     group_type: int | None = None
@@ -66,14 +74,16 @@ def parse_group_span(span: Span, command: str, ports: Ports | None = None) -> Gr
             if value.text not in ("hash", "dp_hash"):
                 value.fail(f'unknown selection method "{value}"', "hash or dp_hash")
             selection = value.text
-        elif item.name in ("selection_method_param", "fields", "command_bucket_id"):
+        elif item.name in ("selection_method_param", "fields"):
             item.key.fail(f"{item.name} is not supported yet")
+        elif item.name == "command_bucket_id":
+            item.key.fail("command bucket id is not needed", "insert-buckets and remove-buckets")
         else:
             item.key.fail(f'unknown word "{item.name}"', "group_id=, type= or bucket=")
     if group_id is None:
         head.fail("a group needs group_id=")
     if command == "delete":
-        return Group(group_id, 0)
+        return GroupMod(Group(group_id, 0), command)
     if group_type is None:
         head.fail("a group needs type=", "one of " + ", ".join(_TYPES))
     if selection and group_type != GROUP_TYPES["select"]:
@@ -81,7 +91,41 @@ def parse_group_span(span: Span, command: str, ports: Ports | None = None) -> Gr
     buckets = tuple(_parse_bucket(part, group_type, ports) for part in parts)
     if group_type == GROUP_TYPES["indirect"] and len(buckets) != 1:
         span.fail("an indirect group has exactly one bucket")
-    return Group(group_id, group_type, buckets, selection)
+    return GroupMod(Group(group_id, group_type, buckets, selection), command)
+
+
+_PLACES = {"first": BUCKET_FIRST, "last": BUCKET_LAST, "all": BUCKET_ALL}
+PLACE_NAMES = {number: name for name, number in _PLACES.items()}
+
+
+def _parse_bucket_mod(span: Span, command: str, ports: Ports | None) -> GroupMod:
+    """group_id=1,command_bucket_id=last,bucket=output:1"""
+    head, parts = _cut(span, _BUCKET)
+    inserts = command == "insert_bucket"
+    group_id: int | None = None
+    place = None if inserts else BUCKET_ALL
+    for item in items(head):
+        if item.name == "group_id":
+            group_id = number(item.required("a group number"), 32, "group_id", 0, GROUP_MAX)
+        elif item.name == "command_bucket_id":
+            value = item.required("a bucket's number, first, last or all")
+            place = _PLACES.get(value.text)
+            if place is None:
+                place = number(value, 32, "command_bucket_id", 0, BUCKET_MAX)
+            if place == BUCKET_ALL and inserts:
+                value.fail("command_bucket_id=all is not permitted")
+        elif item.name in ("type", "selection_method"):
+            item.key.fail(f"{item.name.replace('_', ' ')} is not needed", "the group has it")
+        else:
+            item.key.fail(f'unknown word "{item.name}"', "group_id=, command_bucket_id= or bucket=")
+    if group_id is None:
+        head.fail("must specify a group_id")
+    if place is None:
+        head.fail("must specify a command bucket id", "command_bucket_id=last")
+    if parts and not inserts:
+        parts[0].fail("bucket is not needed")
+    buckets = tuple(_parse_bucket(part, GROUP_TYPE_KNOWN, ports) for part in parts)
+    return GroupMod(Group(group_id, GROUP_TYPE_KNOWN, buckets), command, place)
 
 
 def _cut(span: Span, where: re.Pattern[str]) -> tuple[Span, list[Span]]:
@@ -119,7 +163,7 @@ def _parse_bucket(span: Span, group_type: int, ports: Ports | None) -> Bucket:
 def _parse_bucket_word(item: Item, bucket: Bucket, group_type: int, ports: Ports | None) -> Bucket:
     value = item.required("a value")
     if item.name == "weight":
-        if group_type != GROUP_TYPES["select"]:
+        if group_type not in (GROUP_TYPES["select"], GROUP_TYPE_KNOWN):
             item.key.fail("weight is for groups of type select")
         return replace(bucket, weight=number(value, 16, "weight"))
     if item.name == "watch_port":
@@ -138,18 +182,24 @@ def format_group(group: Group, version: int = 0) -> str:
     words.append("type=" + next(name for name, value in GROUP_TYPES.items() if value == group.type))
     if group.selection:
         words.append(f"selection_method={group.selection}")
+    weighted = group.type == GROUP_TYPES["select"]
     for bucket in group.buckets:
-        inner = []
-        if bucket.id is not None:
-            inner.append(f"bucket_id:{bucket.id}")
-        if group.type == GROUP_TYPES["select"] and bucket.weight != 1:
-            inner.append(f"weight:{bucket.weight}")
-        if bucket.watch_port != PORT_ANY:
-            inner.append(f"watch_port:{format_port(bucket.watch_port)}")
-        if bucket.watch_group != GROUP_ANY:
-            inner.append(f"watch_group:{bucket.watch_group}")
-        inner.append(f"actions={format_actions(bucket.actions, version)}")
-        words.append("bucket=" + ",".join(inner))
+        words.append("bucket=" + format_bucket(bucket, version, weighted=weighted))
+    return ",".join(words)
+
+
+def format_bucket(bucket: Bucket, version: int = 0, *, weighted: bool = False) -> str:
+    """What stands behind "bucket=". weighted: its group is of type select."""
+    words = []
+    if bucket.id is not None:
+        words.append(f"bucket_id:{bucket.id}")
+    if weighted and bucket.weight != 1:
+        words.append(f"weight:{bucket.weight}")
+    if bucket.watch_port != PORT_ANY:
+        words.append(f"watch_port:{format_port(bucket.watch_port)}")
+    if bucket.watch_group != GROUP_ANY:
+        words.append(f"watch_group:{bucket.watch_group}")
+    words.append(f"actions={format_actions(bucket.actions, version)}")
     return ",".join(words)
 
 
