@@ -88,18 +88,18 @@ def test_either_tool_at_either_switch(stock, own):
 
 def test_they_need_openflow_15(stock, own, tmp_path):
     for command in ("insert-buckets", "remove-buckets"):
-        text = "group_id=1,command_bucket_id=last" + ",bucket=output:2" * (command[0] == "i")
+        text = "group_id=50,command_bucket_id=last" + ",bucket=output:2" * (command[0] == "i")
         theirs, mine = (t("-O", "OpenFlow14", command, "br0", text) for t in (stock.ovs, stock.oko))
         assert theirs.status == mine.status == 1
         assert "needs OpenFlow 1.5 or later" in mine.err
-    text = "group_id=1,command_bucket_id=last,bucket=output:2"
+    text = "group_id=50,command_bucket_id=last,bucket=output:2"
     with Switchd(tmp_path, "--bridge", "br0", *PORTS):
         done = oko(tmp_path, "insert-buckets", "br0", text)
         assert done.status == 1 and "since OpenFlow 1.5" in done.err and "--protocols" in done.err
     # By itself it speaks 1.5.
-    assert oko(own, "add-group", "br0", "group_id=1,type=all").status == 0
+    assert oko(own, "add-group", "br0", "group_id=50,type=all").status == 0
     assert oko(own, "insert-buckets", "br0", text) == Done(0, "", "")
-    assert oko(own, "remove-buckets", "br0", "group_id=1,command_bucket_id=first").status == 0
+    assert oko(own, "remove-buckets", "br0", "group_id=50,command_bucket_id=first").status == 0
 
 
 def test_groups_in_a_file(own):
