@@ -215,3 +215,20 @@ void oko_cache_put(struct oko_cache *cache, uint64_t version, uint32_t todo,
             entry->word[layout->n_words + c] = (uintptr_t)cands[i].rule[c];
     }
 }
+
+uint64_t oko_cache_n_places(const struct oko_cache *cache)
+{
+    return cache->n_sets * WAYS;
+}
+
+bool oko_cache_look(const struct oko_cache *cache, uint64_t place, struct oko_cache_place *out)
+{
+    const struct entry *entry = &cache->entries[place];
+    if (!cache->sets[place / WAYS].tag[place % WAYS])
+        return false;
+    out->version = entry->version;
+    out->layout = entry->layout;
+    out->words = entry->word;
+    take(entry, &out->cands);
+    return true;
+}

@@ -42,4 +42,15 @@ uint32_t oko_cache_find(struct oko_cache *cache, const struct oko_cls *cls, uint
 void oko_cache_put(struct oko_cache *cache, uint64_t version, uint32_t todo,
                    const struct oko_cands *cands);
 
+/* A place of the cache, for who wants to see all of it. */
+struct oko_cache_place {
+    uint64_t version;
+    uint32_t layout;       /* its id's low half */
+    const uint64_t *words; /* of the key */
+    struct oko_cands cands;
+};
+uint64_t oko_cache_n_places(const struct oko_cache *cache);
+/* False: it is free. */
+bool oko_cache_look(const struct oko_cache *cache, uint64_t place, struct oko_cache_place *out);
+
 #endif

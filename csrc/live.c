@@ -17,11 +17,21 @@ enum {
     SPINS = 64,         /* rounds without a packet before a thread sleeps */
     MAX_FDS = 256,      /* more ports are polled by time */
     MAX_SLEEP_MS = 100, /* a flow that comes meanwhile may have a timeout */
-    MANY_PORTS_SLEEP_MS = 1
+    MANY_PORTS_SLEEP_MS = 1,
+    CALL_SLEEP_US = 20,   /* while a call is waited for, ... */
+    MAX_CALL_US = 1000000 /* ... at most so long */
+};
+
+/* Something that a thread is to do between two bursts. */
+struct call {
+    void (*fn)(struct oko_worker *, void *);
+    void *arg;
+    bool done; /* atomic */
 };
 
 struct thread {
     struct oko_live *live;
+    struct call *call; /* atomic: NULL most of the time; who takes it away carries it out */
     struct oko_worker *worker;
     uint32_t index;
     int wake; /* eventfd */
@@ -35,7 +45,8 @@ struct oko_live {
     struct oko_dp *dp;
     uint32_t n_threads;
     bool busy_poll;
-    bool stop; /* atomic */
+    bool stop;               /* atomic */
+    pthread_mutex_t calling; /* one call at a time */
     struct thread threads[];
 };
 
@@ -130,11 +141,22 @@ static void wait(struct thread *t)
         (void)!read(t->wake, &eight, sizeof eight);
 }
 
+static void answer(struct thread *t)
+{
+    struct call *call = __atomic_exchange_n(&t->call, NULL, __ATOMIC_ACQ_REL);
+    if (call) {
+        call->fn(t->worker, call->arg);
+        OKO_STORE_RELEASE(&call->done, true);
+    }
+}
+
 static void *run(void *arg)
 {
     struct thread *t = arg;
     oko_worker_online(t->worker);
     for (uint32_t idle = 0; !OKO_LOAD(&t->live->stop);) {
+        if (OKO_LOAD(&t->call))
+            answer(t);
         if (round_of_ports(t)) {
             idle = 0;
             continue;
@@ -178,6 +200,30 @@ void oko_live_wake(struct oko_live *live)
         eventfd_write(live->threads[i].wake, 1);
 }
 
+/* Waits in short sleeps: what is asked for is rare, and the thread has better things to do than to
+ * wake somebody. */
+int oko_live_call(struct oko_live *live, uint32_t index, void (*fn)(struct oko_worker *, void *),
+                  void *arg)
+{
+    struct thread *t = &live->threads[index];
+    struct call call = {fn, arg, false};
+    int rc = 0;
+    pthread_mutex_lock(&live->calling);
+    OKO_STORE_RELEASE(&t->call, &call);
+    eventfd_write(t->wake, 1);
+    for (uint32_t waited = 0; !OKO_LOAD_ACQUIRE(&call.done); waited++) {
+        static const struct timespec moment = {.tv_nsec = CALL_SLEEP_US * 1000};
+        if (waited >= MAX_CALL_US / CALL_SLEEP_US &&
+            __atomic_exchange_n(&t->call, NULL, __ATOMIC_ACQ_REL)) {
+            rc = OKO_E_BUSY; /* taken back; otherwise the thread is at it */
+            break;
+        }
+        nanosleep(&moment, NULL);
+    }
+    pthread_mutex_unlock(&live->calling);
+    return rc;
+}
+
 uint32_t oko_live_n_threads(const struct oko_live *live)
 {
     return live ? live->n_threads : 0;
@@ -196,6 +242,7 @@ static void stop(struct oko_live *live)
         free(live->threads[i].buffers);
     }
     OKO_STORE(&live->dp->is_live, false);
+    pthread_mutex_destroy(&live->calling);
     free(live);
 }
 
@@ -212,6 +259,7 @@ int oko_dp_start(struct oko_dp *dp, const struct oko_live_opts *opts, struct oko
     live->dp = dp;
     live->n_threads = n;
     live->busy_poll = opts->busy_poll;
+    pthread_mutex_init(&live->calling, NULL);
     for (uint32_t i = 0; i < n; i++)
         live->threads[i].wake = -1;
     OKO_STORE(&dp->clock_ofs,

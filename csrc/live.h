@@ -8,7 +8,7 @@
  *
  * The frames lie in the thread's own buffers; a port may be removed while they are on their way.
  *
- * Thread-safety: start and stop by one thread; wake from any. */
+ * Thread-safety: start and stop by one thread; wake and call from any other. */
 #ifndef OKO_LIVE_H
 #define OKO_LIVE_H
 
@@ -27,9 +27,15 @@ static inline uint64_t oko_live_clock_of(clockid_t id)
 #define OKO_LIVE_NOW(dp) (OKO_LOAD(&(dp)->clock_ofs) + oko_live_clock_of(CLOCK_MONOTONIC))
 
 struct oko_live;
+struct oko_worker;
 
 /* The threads look at the datapath's ports anew. Takes NULL. */
 void oko_live_wake(struct oko_live *live);
+/* Has a thread call fn between two bursts, online, and waits until it has. Not from a forwarding
+ * thread, nor under the datapath's mutex, nor beside oko_dp_stop(). OKO_E_BUSY: it did not come to
+ * it within a second, and will not call it. */
+int oko_live_call(struct oko_live *live, uint32_t index, void (*fn)(struct oko_worker *, void *),
+                  void *arg);
 /* 0 for NULL. */
 uint32_t oko_live_n_threads(const struct oko_live *live);
 

@@ -859,6 +859,32 @@ struct oko_dp_stats {
 };
 void oko_dp_stats(struct oko_dp *dp, struct oko_dp_stats *stats);
 
+/* A remembered lookup: packets with this key in this table are decided between these flows, in this
+ * order; the first whose program matches, or that has none, is it. n_match struct oko_match_field
+ * follow, the key's bits that some flow of the table looks at (of fields that share their place,
+ * the first), then n_flows struct oko_cache_flow. */
+struct oko_cache_entry {
+    uint32_t size; /* bytes, what follows included */
+    uint32_t table;
+    uint32_t n_match;
+    uint32_t n_flows;
+    uint32_t more; /* 1: all of these have programs, and there may be more flows after them */
+    uint32_t reserved;
+};
+struct oko_cache_flow {
+    uint64_t id;
+    uint64_t cookie;
+    uint32_t priority;
+    uint32_t filter_prog; /* 0 = none: ends the list */
+};
+/* Moves whole records of a worker's cache out, as far as they are still good; returns the bytes
+ * used, which may be 0 before the end. *cursor: 0 at first, UINT64_MAX at the end. A forwarding
+ * thread reads its cache itself, between two bursts; of another worker nobody may be running as it
+ * meanwhile. OKO_E_LIMIT: size is too small for the next one; OKO_E_BUSY: the thread did not answer
+ * within a second. Not beside oko_dp_stop(). */
+int64_t oko_dp_cache(struct oko_dp *dp, uint32_t worker, uint64_t *cursor, uint8_t *out,
+                     uint64_t size);
+
 /* -- events */
 
 enum oko_event_type {

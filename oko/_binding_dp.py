@@ -133,6 +133,8 @@ METER = _Struct("oko_meter_info", "5I4x3Q")
 COUNTS = struct.Struct("=QQ")
 FRAME = _Struct("oko_mem_frame", "2Q2I")
 FRAME_IN = struct.Struct("=QIIIIQQ")
+CACHE_ENTRY = _Struct("oko_cache_entry", "6I")
+CACHE_FLOW = struct.Struct("=QQII")
 MATCH_FIELD_SIZE = ffi.sizeof("struct oko_match_field")
 
 CHUNK = 1 << 20
@@ -374,6 +376,29 @@ class Dp(Handle):
         out = ffi.new("uint64_t[]", N_DROPS)
         lib.oko_dp_drops(self._ptr, out)
         return {_string(lib.oko_drop_name(i)): int(out[i]) for i in range(N_DROPS) if out[i]}
+
+    def cache(self, worker: int) -> Iterator[tuple[int, bytes, list[tuple[int, ...]], bool]]:
+        """(table, match records of the key, [(id, cookie, priority, filter_prog) of each flow in
+        the order of decision], whether there may be more) of each lookup that a worker
+        remembers."""
+        cursor = ffi.new("uint64_t *")
+        size = 1 << 16
+        while cursor[0] != (1 << 64) - 1:
+            out = ffi.new("uint8_t[]", size)
+            with self._running[worker]:
+                used = lib.oko_dp_cache(self._ptr, worker, cursor, out, size)
+            check(used, what=f"cache of worker {worker}")
+            data, at = ffi.buffer(out, used)[:], 0
+            while at < used:
+                length, table, n_match, _, more, _ = CACHE_ENTRY.read(data, at)
+                flows = at + CACHE_ENTRY.size + n_match * MATCH_FIELD_SIZE
+                yield (
+                    table,
+                    data[at + CACHE_ENTRY.size : flows],
+                    list(CACHE_FLOW.iter_unpack(data[flows : at + length])),
+                    bool(more),
+                )
+                at += length
 
     def stats(self) -> Stats:
         out = ffi.new("struct oko_dp_stats *")

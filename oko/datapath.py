@@ -46,6 +46,8 @@ from .model.flow import (
 )
 
 __all__ = [
+    "CachedFlow",
+    "CachedLookup",
     "Datapath",
     "Event",
     "FlowStats",
@@ -166,6 +168,29 @@ class MacEntry:
     vlan: int
     port: int
     seen: int
+
+
+@dataclass(frozen=True, slots=True)
+class CachedFlow:
+    """A flow in a remembered lookup."""
+
+    id: int
+    cookie: int
+    priority: int
+    filter_prog: int
+
+
+@dataclass(frozen=True, slots=True)
+class CachedLookup:
+    """What a worker remembers of a table: packets with this key (the bits that flows of the table
+    look at) are decided between these flows, in this order. The first whose program matches, or
+    that has none, is it; more: there may be others after them."""
+
+    worker: int
+    table: int
+    key: Match
+    flows: tuple[CachedFlow, ...]
+    more: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -652,6 +677,20 @@ class Datapath:
     def drops(self) -> Mapping[str, int]:
         """Packets by reason; only reasons that occurred."""
         return self._dp.drops()
+
+    def cache(self, worker: int) -> Iterator[CachedLookup]:
+        """The lookups that a worker remembers and would use now, in no order. A forwarding thread
+        reads its own between two bursts; they come in portions, and may change in between."""
+        if not 0 <= worker < self.workers:
+            raise OkoError(f"there is no worker {worker}")
+        for table, key, flows, more in self._dp.cache(worker):
+            yield CachedLookup(
+                worker,
+                table,
+                records.parse_match(key),
+                tuple(CachedFlow(*flow) for flow in flows),
+                more,
+            )
 
     def stats(self) -> Stats:
         """What the workers did: packets, bursts, cache."""

@@ -6,6 +6,7 @@ they look for. The table at the end is all there is to know about names and argu
 
 from __future__ import annotations
 
+import json
 import logging
 import resource
 import time
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from oko.errors import OkoError
 from oko.model.compose import compose
-from oko.switch import log
+from oko.switch import cache_view, log
 from oko.switch.appctl import Answer, Command
 from oko.switch.bridge import Bridge, FlowStats
 from oko.switch.config import version
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from oko.switch.daemon import Daemon
 
 SECOND = 10**9
+MAX_CACHED = 100  # lookups of each forwarding thread that oko/cache-show shows
+MAX_CACHED_ASKED = 10_000  # ... if asked to
 
 
 def ovs_level(level: int) -> str:
@@ -274,6 +277,27 @@ class Commands:
             }
         return Answer("\n".join(lines), data)
 
+    def cache_show(self, words: Sequence[str]) -> Answer:
+        """[BRIDGE] [--max N] [--json]"""
+        left, most, as_json = list(words), MAX_CACHED, "--json" in words
+        if as_json:
+            left.remove("--json")
+        if "--max" in left:
+            at = left.index("--max")
+            number = left[at + 1] if at + 1 < len(left) else ""
+            if not number.isdecimal() or not 0 < int(number) <= MAX_CACHED_ASKED:
+                raise OkoError(f"--max takes a number from 1 to {MAX_CACHED_ASKED}")
+            most = int(number)
+            del left[at : at + 2]
+        if len(left) > 1:
+            raise OkoError("oko/cache-show [BRIDGE] [--max N] [--json]")
+        lines: list[str] = []
+        data = {}
+        for bridge in self._bridges(left):
+            told, data[bridge.name] = cache_view.show(bridge, most)
+            lines += told
+        return Answer(json.dumps(data) if as_json else "\n".join(lines), data)
+
     # ---------------------------------------------------------------- programs
 
     def show_prog(self, words: Sequence[str]) -> Answer:
@@ -331,6 +355,7 @@ class Commands:
             "bridge/dump-flows": Command("bridge", 1, 1, self.dump_flows),
             "dpif-netdev/pmd-stats-show": Command("", 0, 4, self.pmd_stats),
             "dpif-netdev/pmd-perf-show": Command("", 0, 8, self.pmd_perf),
+            "oko/cache-show": Command("[bridge] [--max n] [--json]", 0, 4, self.cache_show),
             "oko/show-prog": Command("[bridge [number]]", 0, 2, self.show_prog),
             "oko/reload": Command("", 0, 0, self.reload),
         }

@@ -80,6 +80,47 @@ static void test_everything_at_once(void)
     oko_dp_free(dp);
 }
 
+/* The caches are read while threads forward and flows come and go; every entry names flows that the
+ * change before has left there. */
+static void test_caches_are_read(void)
+{
+    struct oko_dp *dp = kit_dp(3, 0, 0);
+    uint64_t seen = 0;
+    for (uint32_t number = 1; number <= 2; number++)
+        add_file(dp, number);
+    CHECK(oko_dp_port_add_null(dp, 5, "") == 0);
+    for (uint32_t i = 0; i < 6; i++) /* other masks, so that caches are used */
+        kit_add(dp, .priority = 9, .cookie = 1, .output = 5,
+                .match = {{OKO_FIELD_ETH_TYPE, 0x800},
+                          {OKO_FIELD_IPV4_SRC, 0xf0000000, 0xf0000000 | 1u << i}});
+    CHECK(oko_dp_start(dp, &(struct oko_live_opts){.n_threads = THREADS}, NULL) == 0);
+    for (uint32_t round = 2; round < 300; round++) {
+        kit_add(dp, .priority = 1, .cookie = round, .output = 5); /* replaces the one before */
+        if (round % 4 == 0)
+            usleep(500);
+        for (uint32_t worker = 0; worker < 3; worker++) {
+            static uint8_t out[1 << 12];
+            int64_t n;
+            for (uint64_t cursor = 0; cursor != UINT64_MAX;) {
+                CHECK((n = oko_dp_cache(dp, worker, &cursor, out, sizeof out)) >= 0);
+                struct oko_cache_entry entry;
+                for (int64_t at = 0; at < n; at += entry.size, seen++) {
+                    memcpy(&entry, out + at, sizeof entry);
+                    struct oko_cache_flow flow;
+                    CHECK(entry.table == 0 && entry.n_flows == 1);
+                    memcpy(&flow, out + at + entry.size - sizeof flow, sizeof flow);
+                    CHECK(flow.cookie == 1 || flow.cookie == round);
+                }
+            }
+        }
+    }
+    CHECK(seen > 0);
+    uint64_t cursor = 0;
+    CHECK(oko_dp_cache(dp, 3, &cursor, NULL, 0) == OKO_E_INVAL);
+    oko_dp_stop(dp);
+    oko_dp_free(dp);
+}
+
 /* Freed while threads run. */
 static void test_freed_in_full_flight(void)
 {
@@ -202,6 +243,7 @@ int main(void)
 {
     test_asking_leaves_no_mark();
     test_everything_at_once();
+    test_caches_are_read();
     test_freed_in_full_flight();
     for (uint32_t v6 = 0; v6 < 2; v6++) {
         test_segments(v6, 5000, 1448);

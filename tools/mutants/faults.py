@@ -13,9 +13,10 @@ from faults_controller import CONTROLLER
 from faults_datapath import DATAPATH
 from faults_ofctl import OFCTL
 from faults_replay import REPLAY
+from faults_switch import SWITCH
 from faults_verifier import VERIFIER
 from faults_vm import VM
 
 FAULTS: list[Fault] = [
-    *AGENT, *CONTROLLER, *DATAPATH, *MISTAKES_2018, *OFCTL, *REPLAY, *VM, *VERIFIER,
+    *AGENT, *CONTROLLER, *DATAPATH, *MISTAKES_2018, *OFCTL, *REPLAY, *SWITCH, *VM, *VERIFIER,
 ]  # fmt: skip

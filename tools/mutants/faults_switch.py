@@ -1,0 +1,45 @@
+"""Faults of the daemon and of what the core does for it."""
+
+from __future__ import annotations
+
+from fault import Fault
+
+REPLACE = "tests/switch/test_map_replace.py::"
+CACHE = "tests/switch/test_cache_view.py::"
+
+SWITCH = [
+    Fault(
+        "replaced-in-place",
+        "replacing a map's entries writes them into the map that is there",
+        "csrc/programs.c",
+        "    rc = fill(map, entries, n, error);",
+        "    rc = fill((struct oko_map *)(uintptr_t)old, entries, n, error);",
+        REPLACE + "test_failures_change_nothing",
+    ),
+    Fault(
+        "replaced-map-stays",
+        "the map that was replaced is never freed",
+        "csrc/bpf/prog.c",
+        "    for (uint32_t i = 0; prog->maps != NULL && i < prog->spec.n_maps; i++)\n"
+        "        oko_map_unref(prog->maps[i]);\n",
+        "    for (uint32_t i = 0; prog->body == prog && prog->maps != NULL && "
+        "i < prog->spec.n_maps; i++)\n        oko_map_unref(prog->maps[i]);\n",
+        REPLACE + "test_memory_is_that_of_one_map",
+    ),
+    Fault(
+        "two-records",
+        "replacing a map is not kept over a restart",
+        "oko/switch/bridge.py",
+        '            operation = "replace" if replace else "add" if sketch else "set"',
+        '            operation = "add" if sketch else "set"',
+        REPLACE + "test_it_is_one_record_of_the_state",
+    ),
+    Fault(
+        "stale-cache-shown",
+        "the view of the cache shows what would not be used any more",
+        "csrc/cache_dump.c",
+        "    if (!still_good(w, place, table, &key))",
+        "    if (0 && !still_good(w, place, table, &key))",
+        CACHE + "test_changed_flows_are_not_shown",
+    ),
+]
