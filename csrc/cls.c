@@ -661,6 +661,31 @@ bool oko_cls_same(const struct oko_cls *cls, const struct oko_key *a, const stru
     return difference == 0;
 }
 
+uint32_t oko_cls_like_first(const struct oko_cls *cls, const struct oko_key *keys, uint32_t todo)
+{
+    enum { TRY = 4 };
+    const struct oko_layout *layout = OKO_LOAD_ACQUIRE(&cls->layout);
+    const struct oko_key *first = &keys[__builtin_ctz(todo)];
+    uint32_t rest = todo;
+    for (uint32_t i = 0; i < TRY; i++) {
+        rest &= rest - 1;
+        if (rest && oko_cls_same(cls, first, &keys[__builtin_ctz(rest)]))
+            break;
+        if (!rest || i + 1 == TRY)
+            return todo & -todo;
+    }
+    uint32_t same = todo;
+    for (uint32_t i = 0; i < layout->n_words; i++) {
+        uint32_t w = layout->word[i];
+        uint64_t mask = layout->mask[i], want = oko_key_words(first)[w] & mask;
+        for (rest = same; rest; rest &= rest - 1) {
+            uint32_t k = (uint32_t)__builtin_ctz(rest);
+            same ^= (uint32_t)((oko_key_words(&keys[k])[w] & mask) != want) << k;
+        }
+    }
+    return same;
+}
+
 /* ---------------------------------------------------------------- lookups of a burst */
 
 enum { MAX_BURST = 32, MAX_QUICK_WORDS = 4 };

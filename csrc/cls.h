@@ -100,6 +100,9 @@ void oko_cls_lookup_more(const struct oko_cls *cls, const struct oko_key *key, u
                          struct oko_cands *cands);
 /* Do both keys have the same candidates, however many? False may mean that they do. */
 bool oko_cls_same(const struct oko_cls *cls, const struct oko_key *a, const struct oko_key *b);
+/* Of the packets todo, those with the same candidates as the first, it included. Not all of them if
+ * they seem to be few. */
+uint32_t oko_cls_like_first(const struct oko_cls *cls, const struct oko_key *keys, uint32_t todo);
 /* cands[i] for key[i], for each bit i of todo (at most 32). */
 void oko_cls_lookup_burst(const struct oko_cls *cls, const struct oko_key *keys, uint32_t todo,
                           uint64_t version, struct oko_cands *cands);

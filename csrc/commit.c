@@ -139,6 +139,7 @@ static void count_in(struct oko_dp *dp, struct oko_rule *rule)
     dp->n_changes += !!(rule->ops_flags & OKO_OPS_CHANGES);
     dp->n_restarts += !!(rule->ops_flags & OKO_OPS_RESTART);
     dp->n_filters += rule->slot != 0;
+    dp->n_gotos += !!(rule->ops_flags & OKO_OPS_GOTO);
     dp->slots[rule->slot].n_flows++;
     dp->slots[rule->slot].n_later += rule->table != 0;
     if (rule->ops_flags & OKO_OPS_FORGETS)
@@ -156,6 +157,7 @@ static void count_out(struct oko_dp *dp, struct oko_rule *rule)
     dp->n_changes -= !!(rule->ops_flags & OKO_OPS_CHANGES);
     dp->n_restarts -= !!(rule->ops_flags & OKO_OPS_RESTART);
     dp->n_filters -= rule->slot != 0;
+    dp->n_gotos -= !!(rule->ops_flags & OKO_OPS_GOTO);
     dp->slots[rule->slot].n_flows--;
     dp->slots[rule->slot].n_later -= rule->table != 0;
     if (rule->ops_flags & OKO_OPS_FORGETS)
@@ -369,7 +371,8 @@ static struct oko_view *make_view(const struct oko_commit *c)
         if (dp->n_layers[layer])
             view->layers = (enum oko_layers)layer;
     view->flags = (dp->n_changes ? OKO_VIEW_CHANGES : 0) |
-                  (dp->n_restarts ? OKO_VIEW_RESTARTS : 0) | (dp->n_filters ? OKO_VIEW_PROGS : 0);
+                  (dp->n_restarts ? OKO_VIEW_RESTARTS : 0) | (dp->n_filters ? OKO_VIEW_PROGS : 0) |
+                  (dp->n_gotos ? OKO_VIEW_GOTOS : 0);
     for (uint32_t slot = 1; slot < n; slot++)
         if (dp->slots[slot].n_later)
             view->later[slot / 64] |= 1ull << slot % 64;

@@ -77,6 +77,7 @@ struct oko_dp {
     uint32_t n_changes;   /* visible rules with OKO_OPS_CHANGES */
     uint32_t n_restarts;  /* visible rules and groups with OKO_OPS_RESTART */
     uint32_t n_filters;   /* visible rules with a filter */
+    uint32_t n_gotos;     /* visible rules with OKO_OPS_GOTO */
     struct oko_teacher *teachers;
     struct oko_deadline *heap; /* [flows_cap], from index 1 */
     uint32_t n_heap;

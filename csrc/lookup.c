@@ -47,7 +47,7 @@ void oko_lookup(struct oko_worker *w, uint32_t table, const struct oko_key *key,
     oko_cls_lookup(cls, key, w->view->version, cands);
 }
 
-void oko_lookup_burst(struct oko_worker *w, uint32_t todo)
+void oko_lookup_burst(struct oko_worker *w, uint32_t table, uint32_t todo)
 {
-    look_up(w, 0, w->keys, todo, w->cands);
+    look_up(w, table, w->keys, todo, w->cands);
 }

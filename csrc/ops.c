@@ -269,6 +269,11 @@ int oko_ops_check(const uint8_t *ops, uint32_t len, enum oko_ops_kind kind, uint
         return 0;
     }
     const struct oko_op_head *list = oko_op(ops);
+    if (list->op == OKO_OP_GOTO && list->len == len) {
+        facts->flags |= OKO_OPS_GOTO;
+        facts->out_port = list->arg;
+        return 0;
+    }
     if ((list->op == OKO_OP_APPLY || list->op == OKO_OP_WRITE) && list->len == len) {
         const struct oko_op_head *only = oko_op(oko_op_payload(list));
         if (len == 8)

@@ -210,14 +210,13 @@ static bool pass_time(struct oko_worker *w, uint64_t now_ns)
 
 static uint32_t act(struct oko_worker *w, uint32_t todo)
 {
-    bool traced = OKO_LOAD(&w->dp->trace.state) == 1;
     for (; todo; todo &= todo - 1) {
         uint32_t index = (uint32_t)__builtin_ctz(todo);
         if (pass_time(w, w->pkts[index].meta.rx_ns)) {
             oko_worker_look(w);
             return todo; /* this packet, too, is looked up again */
         }
-        if (__builtin_expect(traced, 0))
+        if (__builtin_expect(w->traced, 0))
             act_traced(w, index);
         else
             act_on(w, index);

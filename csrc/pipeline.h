@@ -69,8 +69,10 @@ struct oko_worker {
     struct oko_key keys[OKO_BURST];
     struct oko_cands cands[OKO_BURST];
     struct oko_prog_in in[OKO_BURST];
-    uint32_t settled; /* packets whose rule in table 0 the programs have chosen ahead ... */
-    const struct oko_rule *chosen[OKO_BURST]; /* ... it, or NULL: none */
+    uint32_t settled; /* packets whose rule has been chosen ahead (ahead.c) ... */
+    const struct oko_rule *chosen[OKO_BURST]; /* ... it, or NULL: none in table 0 */
+    uint32_t standing[OKO_N_TABLES];          /* packets that go on to a later table ahead */
+    bool traced;                              /* one of the packets may be asked for */
     uint64_t deadline;                        /* no flow of the view is over before this */
 
     struct oko_memo *memo; /* [slots] */
@@ -128,28 +130,38 @@ void oko_flush_runs(struct oko_worker *w);
 int oko_worker_new(struct oko_dp *dp, uint32_t index, struct oko_worker **worker);
 void oko_worker_free(struct oko_worker *worker);
 
-/* Counts a packet of a rule. */
-static inline void oko_count_rule(struct oko_worker *w, const struct oko_rule *rule,
-                                  const struct oko_pkt *pkt)
+/* Counts packets of a rule, the last of which came at ns. */
+static inline void oko_count_packets(struct oko_worker *w, const struct oko_rule *rule,
+                                     uint64_t packets, uint64_t bytes, uint64_t ns)
 {
     struct oko_run *run = &w->runs[rule->table % OKO_RUNS];
     if (rule == run->rule) {
-        run->packets++;
-        run->bytes += pkt->meta.wire_len;
-        run->ns = pkt->meta.rx_ns;
+        run->packets += packets;
+        run->bytes += bytes;
+        run->ns = ns > run->ns ? ns : run->ns; /* ahead.c counts early */
         return;
     }
     oko_flush_run(w, run);
-    *run = (struct oko_run){rule, 1, pkt->meta.wire_len, pkt->meta.rx_ns};
+    *run = (struct oko_run){rule, packets, bytes, ns};
 }
 
-/* lookup.c: candidates of the packets todo in table 0; of one packet in any table. */
-void oko_lookup_burst(struct oko_worker *w, uint32_t todo);
+static inline void oko_count_rule(struct oko_worker *w, const struct oko_rule *rule,
+                                  const struct oko_pkt *pkt)
+{
+    oko_count_packets(w, rule, 1, pkt->meta.wire_len, pkt->meta.rx_ns);
+}
+
+/* lookup.c: candidates of the packets todo, into w->cands; of one packet. */
+void oko_lookup_burst(struct oko_worker *w, uint32_t table, uint32_t todo);
 void oko_lookup(struct oko_worker *w, uint32_t table, const struct oko_key *key,
                 struct oko_cands *cands);
 
-/* filter.c */
-void oko_filter_ahead(struct oko_worker *w, uint32_t todo);
+/* ahead.c: decides what can be decided before its turn */
+void oko_decide_ahead(struct oko_worker *w, uint32_t todo);
+
+/* filter.c: what a program has said in this burst, so far; asks it about the packets todo. */
+struct oko_memo *oko_memo_of(struct oko_worker *w, uint32_t slot);
+void oko_filter_run(struct oko_worker *w, struct oko_memo *memo, uint32_t todo);
 /* Does the program match packet index? The decision has reached it. */
 bool oko_filter_ask(struct oko_worker *w, uint32_t index, uint32_t slot);
 void oko_filter_end(struct oko_worker *w); /* counts what the burst ran */

@@ -133,7 +133,7 @@ static void set_ops(struct oko_rule *rule, const uint8_t *ops, uint32_t ops_len,
     rule->ops_len = ops_len;
     rule->ops_flags = (uint8_t)facts->flags;
     rule->out_port = facts->out_port;
-    uint32_t kind = facts->flags & (OKO_OPS_DROP | OKO_OPS_OUTPUT | OKO_OPS_NORMAL);
+    uint32_t kind = facts->flags & (OKO_OPS_DROP | OKO_OPS_OUTPUT | OKO_OPS_NORMAL | OKO_OPS_GOTO);
     if (rule->idle_timeout || rule->hard_timeout)
         kind |= OKO_RULE_TIMED;
     rule->kind = (uint8_t)kind;
@@ -141,6 +141,7 @@ static void set_ops(struct oko_rule *rule, const uint8_t *ops, uint32_t ops_len,
 
 _Static_assert((int)OKO_OPS_DROP == (int)OKO_RULE_DROP, "the flags coincide");
 _Static_assert((int)OKO_OPS_NORMAL == (int)OKO_RULE_NORMAL, "the flags coincide");
+_Static_assert((int)OKO_OPS_GOTO == (int)OKO_RULE_GOTO, "the flags coincide");
 _Static_assert((int)OKO_OPS_OUTPUT == (int)OKO_RULE_OUTPUT, "the flags coincide");
 
 static struct oko_rule *allocate(uint32_t n_words, uint32_t ops_len, uint32_t match_size)

@@ -60,7 +60,8 @@ static inline void oko_flow_count(struct oko_flow_stats *stats, uint32_t worker,
     struct oko_flow_counter *counter = &stats->slot[worker << stats->shift];
     oko_count(&counter->packets, packets);
     oko_count(&counter->bytes, bytes);
-    OKO_STORE(&counter->used_ns, ns);
+    if (ns > OKO_LOAD(&counter->used_ns)) /* packets of a burst may be counted out of order */
+        OKO_STORE(&counter->used_ns, ns);
 }
 
 /* ---------------------------------------------------------------- match */
@@ -82,7 +83,7 @@ int oko_match_from(struct oko_match *match, const struct oko_match_field *fields
 struct oko_ops_facts {
     enum oko_layers layers; /* how deep it looks into the frame */
     uint32_t flags;         /* enum oko_ops_flag */
-    uint32_t out_port;      /* OKO_OPS_OUTPUT: the port */
+    uint32_t out_port;      /* OKO_OPS_OUTPUT: the port; OKO_OPS_GOTO: the table */
 };
 
 enum oko_ops_flag {
@@ -92,7 +93,8 @@ enum oko_ops_flag {
     OKO_OPS_RESTART = 8,  /* resubmits to table 0 (or the current one) */
     OKO_OPS_REFERS = 16,  /* names groups or meters */
     OKO_OPS_FORGETS = 32, /* learn with delete_learned */
-    OKO_OPS_NORMAL = 64   /* just one output to NORMAL */
+    OKO_OPS_NORMAL = 64,  /* just one output to NORMAL */
+    OKO_OPS_GOTO = 128    /* just a goto */
 };
 
 enum oko_ops_kind { OKO_OPS_INSTRUCTIONS, OKO_OPS_ACTIONS, OKO_OPS_ACTION_SET };
@@ -118,10 +120,11 @@ bool oko_ops_walk(const uint8_t *ops, uint32_t len,
 /* ---------------------------------------------------------------- rule */
 
 enum oko_rule_flag {
-    OKO_RULE_DROP = 1,   /* as OKO_OPS_DROP */
-    OKO_RULE_OUTPUT = 2, /* as OKO_OPS_OUTPUT, to out_port */
-    OKO_RULE_TIMED = 4,  /* has a timeout */
-    OKO_RULE_NORMAL = 64 /* as OKO_OPS_NORMAL */
+    OKO_RULE_DROP = 1,    /* as OKO_OPS_DROP */
+    OKO_RULE_OUTPUT = 2,  /* as OKO_OPS_OUTPUT, to out_port */
+    OKO_RULE_TIMED = 4,   /* has a timeout */
+    OKO_RULE_NORMAL = 64, /* as OKO_OPS_NORMAL */
+    OKO_RULE_GOTO = 128   /* as OKO_OPS_GOTO, to table out_port */
 };
 
 #define OKO_NEVER UINT64_MAX

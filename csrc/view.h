@@ -29,7 +29,8 @@ struct oko_progs {
 enum oko_view_flag {
     OKO_VIEW_CHANGES = 1,  /* some rule learns */
     OKO_VIEW_RESTARTS = 2, /* some rule resubmits to table 0 */
-    OKO_VIEW_PROGS = 4     /* some rule has a filter */
+    OKO_VIEW_PROGS = 4,    /* some rule has a filter */
+    OKO_VIEW_GOTOS = 8     /* some rule does nothing but goto */
 };
 
 struct oko_view {

@@ -178,8 +178,8 @@ static void burst(struct oko_worker *w, struct oko_pkt *pkts, uint32_t n)
         uint32_t now = first_of(todo, w->ahead);
         enum oko_layers layers = w->view->layers;
         uint32_t flags = w->view->flags;
-        oko_lookup_burst(w, now);
-        oko_filter_ahead(w, now);
+        oko_lookup_burst(w, 0, now);
+        oko_decide_ahead(w, now);
         uint32_t left = oko_act(w, now);
         todo = (todo & ~now) | left;
         w->ahead = left ? 1 : 2 * w->ahead > OKO_BURST ? OKO_BURST : 2 * w->ahead;

@@ -29,7 +29,7 @@ DATAPATH = [
     Fault(
         "no-counts-as-settled",
         "a packet that ran ahead is decided by its first filter, whatever that said",
-        "csrc/filter.c",
+        "csrc/ahead.c",
         "    uint32_t yes = group->packets & memo->matched;",
         "    uint32_t yes = group->packets;",
         OKO2018 + "test_a_no_leads_to_the_next_flow_at_any_depth",
@@ -58,9 +58,33 @@ DATAPATH = [
     Fault(
         "stateful-ahead",
         "a stateful program runs on packets that do not come to it, or out of turn",
-        "csrc/filter.c",
+        "csrc/ahead.c",
         "    return !prog->info.stateful ||",
         "    return true || !prog->info.stateful ||",
+        "test_bursts",
+    ),
+    Fault(
+        "goto-past-a-change",
+        "packets go past a flow that learns, whose table they then find as it was before",
+        "csrc/ahead.c",
+        "    front.sure = !(w->view->flags & OKO_VIEW_CHANGES) && ",
+        "    front.sure = ",
+        "test_bursts",
+    ),
+    Fault(
+        "goto-uncounted",
+        "a flow that only says goto is not counted when its packets go ahead",
+        "csrc/ahead.c",
+        "        oko_count_packets(w, from, n, bytes, ns);",
+        "        (void)from;",
+        "test_bursts",
+    ),
+    Fault(
+        "goto-shares-lookups",
+        "packets share a lookup though the table tells them apart",
+        "csrc/cls.c",
+        "            same ^= (uint32_t)((oko_key_words(&keys[k])[w] & mask) != want) << k;",
+        "            same ^= (uint32_t)((oko_key_words(&keys[k])[w] & mask) != want) << 31;",
         "test_bursts",
     ),
     Fault(
