@@ -135,6 +135,7 @@ static void count_in(struct oko_dp *dp, struct oko_rule *rule)
     rule->index = dp->n_free ? dp->free_index[--dp->n_free] : dp->flows_end++;
     dp->flows[rule->index] = rule;
     dp->n_flows++;
+    dp->table[rule->table].n_flows++;
     dp->n_layers[rule->layers]++;
     dp->n_changes += !!(rule->ops_flags & OKO_OPS_CHANGES);
     dp->n_restarts += !!(rule->ops_flags & OKO_OPS_RESTART);
@@ -153,6 +154,7 @@ static void count_out(struct oko_dp *dp, struct oko_rule *rule)
     dp->flows[rule->index] = NULL;
     dp->free_index[dp->n_free++] = rule->index;
     dp->n_flows--;
+    dp->table[rule->table].n_flows--;
     dp->n_layers[rule->layers]--;
     dp->n_changes -= !!(rule->ops_flags & OKO_OPS_CHANGES);
     dp->n_restarts -= !!(rule->ops_flags & OKO_OPS_RESTART);
@@ -315,6 +317,8 @@ static void end(struct oko_commit *c)
 {
     free(c->steps);
     free(c->changes);
+    free(c->victims);
+    c->victims = NULL;
     c->steps = NULL;
     c->changes = NULL;
     c->n_steps = c->n_changes = c->changes_len = 0;

@@ -29,6 +29,7 @@ struct oko_commit {
     uint32_t n_steps, steps_cap;
     uint64_t *changes; /* words for the change log */
     uint32_t n_changes, changes_len, changes_cap;
+    struct oko_victims *victims; /* evict.c; NULL while no table was full */
 };
 
 enum { OKO_SILENT = 7 }; /* a reason to hide: no event, the flow lives on in another rule */
@@ -46,6 +47,8 @@ int oko_commit_set(struct oko_commit *c, const struct oko_set **set, uint32_t id
 int oko_commit_prog(struct oko_commit *c, uint32_t slot, struct oko_prog *prog);
 /* Hides the flows that others taught with delete_learned and whose last teacher has gone. */
 int oko_commit_forget(struct oko_commit *c);
+/* evict.c: makes room for a flow of this importance in a full table. OKO_E_LIMIT: there is none. */
+int oko_commit_evict(struct oko_commit *c, uint32_t table, uint32_t importance);
 /* OKO_E_NOMEM: rolled back. */
 int oko_commit_publish(struct oko_commit *c);
 void oko_commit_rollback(struct oko_commit *c);

@@ -54,8 +54,10 @@ static int make_parts(struct oko_dp *dp)
     dp->qsbr = oko_vm_qsbr(dp->vm);
     dp->gc = (struct oko_gc_queue){.qsbr = dp->qsbr, .owner = dp};
     dp->hash = oko_hash_key_from(opts->secret);
-    for (uint32_t i = 0; !rc && i < OKO_N_TABLES; i++)
+    for (uint32_t i = 0; !rc && i < OKO_N_TABLES; i++) {
         rc = oko_cls_init(&dp->tables[i], &dp->gc, &dp->hash, &dp->next_layout);
+        dp->table[i].max_flows = UINT32_MAX;
+    }
     if (!rc)
         rc = oko_macs_new(opts->max_macs, opts->secret, dp->qsbr, &dp->macs);
     if (!rc)

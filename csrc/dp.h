@@ -45,6 +45,13 @@ struct oko_trace {
     struct oko_trace_step step[1024];
 };
 
+/* A table's flows, and how many it may have. */
+struct oko_table {
+    uint32_t n_flows;   /* visible */
+    uint32_t max_flows; /* UINT32_MAX: no limit of its own */
+    bool evict;         /* an add to the full table makes room */
+};
+
 struct oko_dp {
     struct oko_view *view; /* atomic */
     struct oko_dp_opts opts;
@@ -69,9 +76,10 @@ struct oko_dp {
     struct oko_slot *slots;  /* [opts.max_progs + 1] */
     struct oko_rule **flows; /* visible rules, by index; holes are NULL */
     uint32_t n_flows;        /* visible */
-    uint32_t flows_end;      /* indices below have been used */
-    uint32_t flows_cap;      /* room in flows and free_index */
-    uint32_t *free_index;    /* stack of holes */
+    struct oko_table table[OKO_N_TABLES];
+    uint32_t flows_end;   /* indices below have been used */
+    uint32_t flows_cap;   /* room in flows and free_index */
+    uint32_t *free_index; /* stack of holes */
     uint32_t n_free;
     uint32_t n_layers[4]; /* visible rules and groups by how deep they look */
     uint32_t n_changes;   /* visible rules with OKO_OPS_CHANGES */

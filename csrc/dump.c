@@ -82,7 +82,8 @@ static void put_flow(const struct oko_rule *rule, uint64_t born, uint8_t *out)
                                  .filter_prog = rule->filter_prog,
                                  .n_match = rule->n_match,
                                  .ops_len = rule->ops_len,
-                                 .learned = rule->learned};
+                                 .learned = rule->learned,
+                                 .importance = rule->importance};
     struct oko_match_field match[OKO_N_FIELDS];
     if (!info.modified_ns)
         info.modified_ns = born;
@@ -278,8 +279,7 @@ int oko_dp_table(struct oko_dp *dp, uint32_t table, struct oko_table_info *info)
         return OKO_E_NOTFOUND;
     *info = (struct oko_table_info){0};
     oko_dp_lock(dp);
-    for (uint32_t i = 0; i < dp->flows_end; i++)
-        info->n_flows += dp->flows[i] && dp->flows[i]->table == table;
+    info->n_flows = dp->table[table].n_flows;
     info->n_masks = oko_cls_n_subtables(&dp->tables[table]);
     oko_dp_unlock(dp);
     for (uint32_t i = 0; i < dp->opts.n_workers; i++) {

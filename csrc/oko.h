@@ -498,7 +498,7 @@ struct oko_flow_spec {
     const struct oko_match_field *match;
     const uint8_t *ops; /* ops_len bytes, 8-byte aligned items */
     uint32_t ops_len;
-    uint32_t reserved;
+    uint32_t importance; /* 0..65535: what is evicted first (OpenFlow 1.4) */
 };
 
 /* ---------------------------------------------------------------- one frame */
@@ -768,7 +768,7 @@ struct oko_flow_info {
     uint32_t n_match;
     uint32_t ops_len;
     uint32_t learned; /* 1: a packet installed it */
-    uint32_t reserved;
+    uint32_t importance;
 };
 /* Fills out with whole records starting at *cursor (0 at first) and advances it; returns the bytes
  * used, 0 at the end, OKO_E_LIMIT when size is too small for the next record. A flow that is
@@ -811,6 +811,10 @@ struct oko_table_info {
     uint64_t matches;
 };
 int oko_dp_table(struct oko_dp *dp, uint32_t table, struct oko_table_info *info);
+/* What an add meets that finds a table full: with evict, a flow with a timeout makes room, unless
+ * all are more important than the one to come; else OKO_E_LIMIT. max_flows: of this table, 0 = only
+ * the datapath's limit. Flows that are there already stay. */
+int oko_dp_table_set(struct oko_dp *dp, uint32_t table, uint32_t max_flows, bool evict);
 
 struct oko_mac_info {
     uint8_t mac[6];
@@ -903,7 +907,8 @@ enum oko_removed_reason {
     OKO_REMOVED_HARD = 1,
     OKO_REMOVED_DELETE = 2,
     OKO_REMOVED_GROUP = 3,
-    OKO_REMOVED_METER = 4
+    OKO_REMOVED_METER = 4,
+    OKO_REMOVED_EVICTION = 5 /* another took its place in a full table */
 };
 
 /* Fields that an event's type does not have are 0. */

@@ -188,7 +188,8 @@ int oko_rule_new(const struct oko_flow_spec *spec, const struct oko_match *match
     rule->cookie = spec->cookie;
     rule->idle_timeout = spec->idle_timeout;
     rule->hard_timeout = spec->hard_timeout;
-    rule->filter_prog = spec->filter_prog;
+    rule->filter_prog = (uint16_t)spec->filter_prog;
+    rule->importance = (uint16_t)spec->importance;
     rule->n_match = (uint16_t)spec->n_match;
     rule->priority = spec->priority;
     rule->flags = spec->flags;
@@ -216,6 +217,7 @@ int oko_rule_modified(const struct oko_rule *old, const uint8_t *ops, uint32_t o
                                  .idle_timeout = old->idle_timeout,
                                  .hard_timeout = old->hard_timeout,
                                  .filter_prog = old->filter_prog,
+                                 .importance = old->importance,
                                  .n_match = old->n_match,
                                  .match = fields,
                                  .ops = ops,

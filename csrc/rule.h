@@ -146,7 +146,8 @@ struct oko_rule {
     uint32_t heap;         /* place in the heap of deadlines, from 1; 0 = none */
     uint32_t index;        /* place in the datapath's list of flows */
     uint32_t ops_len;
-    uint32_t filter_prog; /* program number, 0 = none */
+    uint16_t filter_prog; /* program number, 0 = none */
+    uint16_t importance;  /* who is evicted first: the least */
     uint16_t n_match;
     uint16_t priority;
     uint16_t flags;     /* enum oko_flow_flag */

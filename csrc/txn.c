@@ -88,6 +88,9 @@ static int check_flow(const struct oko_flow_mod *mod, struct oko_error *error)
                        spec->n_match, OKO_N_FIELDS);
     if (spec->ops_len > 0x100000)
         return oko_err(error, OKO_E_LIMIT, "flow: %u bytes of instructions", spec->ops_len);
+    if (spec->importance > 65535)
+        return oko_err(error, OKO_E_INVAL, "flow: importance %u is not in 0..65535",
+                       spec->importance);
     if (spec->filter_prog > 65535)
         return oko_err(error, OKO_E_INVAL, "flow: there is no program number %u",
                        spec->filter_prog);
@@ -233,6 +236,21 @@ static int no_memory(struct oko_error *error)
     return oko_err(error, OKO_E_NOMEM, "flow: out of memory");
 }
 
+static int make_room(struct oko_commit *c, const struct oko_flow_spec *spec,
+                     struct oko_error *error)
+{
+    struct oko_dp *dp = c->dp;
+    const struct oko_table *table = &dp->table[spec->table];
+    if (table->n_flows < table->max_flows && dp->n_flows < dp->opts.max_flows)
+        return 0;
+    int rc = table->evict ? oko_commit_evict(c, spec->table, spec->importance) : OKO_E_LIMIT;
+    if (rc == OKO_E_LIMIT && table->n_flows >= table->max_flows)
+        return oko_err(error, rc, "flow: table %u has %u already", spec->table, table->n_flows);
+    if (rc == OKO_E_LIMIT)
+        return oko_err(error, rc, "flow: there are %u already", dp->n_flows);
+    return rc ? no_memory(error) : 0;
+}
+
 static int add_flow(struct oko_commit *c, const struct oko_flow_mod *mod,
                     const struct oko_match *match, const struct oko_ops_facts *facts, uint32_t slot,
                     bool learned, struct oko_error *error)
@@ -248,8 +266,9 @@ static int add_flow(struct oko_commit *c, const struct oko_flow_mod *mod,
     if (rc)
         return rc;
     struct oko_rule *old = oko_cls_find(cls, match, spec->priority, slot, c->version);
-    if (!old && dp->n_flows >= dp->opts.max_flows)
-        return oko_err(error, OKO_E_LIMIT, "flow: there are %u already", dp->n_flows);
+    rc = old ? 0 : make_room(c, spec, error);
+    if (rc)
+        return rc;
     struct oko_flow_stats *stats = NULL;
     if (old && !(spec->flags & OKO_FLOW_RESET_COUNTS)) {
         stats = old->stats;

@@ -126,7 +126,7 @@ class _Struct:
         return self._form.unpack_from(data, at)
 
 
-FLOW = _Struct("oko_flow_info", "II7Q2H6I4x")
+FLOW = _Struct("oko_flow_info", "II7Q2H7I")
 EVENT = _Struct("oko_event", "I2H9Q6I2H3I64s")
 GROUP = _Struct("oko_group_info", "5I4x3Q")
 METER = _Struct("oko_meter_info", "5I4x3Q")
@@ -361,6 +361,9 @@ class Dp(Handle):
         check(lib.oko_dp_table(self._ptr, table, out), what=f"table {table}")
         return _record(TableInfo, out)
 
+    def set_table(self, table: int, max_flows: int, evict: bool) -> None:
+        check(lib.oko_dp_table_set(self._ptr, table, max_flows, evict), what=f"table {table}")
+
     def macs(self) -> list[tuple[bytes, int, int, int]]:
         """(address, VLAN, port, last seen in ns) of each known MAC address."""
         n = lib.oko_dp_macs(self._ptr, ffi.NULL, 0)
@@ -534,6 +537,7 @@ class Txn(Handle):
         spec.n_match = len(record.match) // MATCH_FIELD_SIZE
         spec.match = ffi.cast("struct oko_match_field *", match)
         spec.ops, spec.ops_len = ops, len(record.ops)
+        spec.importance = record.importance
         mod.command, mod.or_add, mod.cookie_mask = command, or_add, cookie_mask
         mod.out_port, mod.out_group, mod.new_cookie = out_port, out_group, new_cookie
         mod.age_ns = age_ns

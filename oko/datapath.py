@@ -198,9 +198,9 @@ class Event:
     """Something that happened on the packet path; fields that a kind lacks are 0 or empty.
 
     kind: "packet-in", "flow-removed", "learned", "send-maps". reason: "no-match", "action",
-    "invalid-ttl"; "idle", "hard", "delete", "group", "meter". ns: of the packet, of the deadline,
-    of the commit. controller: id of the controller action; program, maps: of send-maps (no maps:
-    all of them).
+    "invalid-ttl"; "idle", "hard", "delete", "group", "meter", "eviction". ns: of the packet, of the
+    deadline, of the commit. controller: id of the controller action; program, maps: of send-maps
+    (no maps: all of them).
     """
 
     kind: str
@@ -235,7 +235,7 @@ _KINDS = {1: "packet-in", 2: "flow-removed", 3: "learned", 4: "send-maps"}
 _PACKET_IN, _REMOVED, _LEARNED, _SEND_MAPS = _KINDS
 _REASONS = {
     _PACKET_IN: ("no-match", "action", "invalid-ttl"),
-    _REMOVED: ("idle", "hard", "delete", "group", "meter"),
+    _REMOVED: ("idle", "hard", "delete", "group", "meter", "eviction"),
 }
 
 
@@ -669,6 +669,12 @@ class Datapath:
     def table(self, number: int) -> TableInfo:
         """Flows, masks and counters of a table."""
         return self._dp.table(number)
+
+    def set_table(self, number: int, *, max_flows: int = 0, evict: bool = False) -> None:
+        """max_flows: 0 = only the datapath's limit. evict: an add to the full table pushes out the
+        least important flow that has a timeout, unless that is more important than the new one;
+        otherwise it is an error."""
+        self._dp.set_table(number, max_flows, evict)
 
     def macs(self) -> list[MacEntry]:
         """The addresses that NORMAL knows now."""

@@ -55,8 +55,16 @@ from oko.openflow.common import (
 from oko.openflow.flows import NO_BUFFER, NXT_FLOW_MOD, FlowModMessage, decode_flow_mod
 from oko.openflow.roles import MASTER, NOCHANGE, SLAVE, AsyncConfig, Role
 from oko.switch import log
-from oko.switch.bridge import N_TABLES, Bridge, BridgeError, Change
-from oko.switch.events import BridgeEvent, FlowRemoved, PacketIn, PortStatus, SendMaps
+from oko.switch.bridge import Bridge, BridgeError, Change
+from oko.switch.events import (
+    BridgeEvent,
+    FlowRemoved,
+    PacketIn,
+    PortStatus,
+    SendMaps,
+    TableStatus,
+)
+from oko.switch.tables import N_TABLES
 
 if TYPE_CHECKING:
     from oko.agent.agent import Agent
@@ -344,8 +352,10 @@ class Session:
         mod = tables.decode_table_mod(self.version, msg)
         if mod.table >= N_TABLES and mod.table != tables.TABLE_ALL:
             fail("OFPTMFC_BAD_TABLE", f"there is no table {mod.table}")
-        if self.version >= OF14 and mod.config:
-            fail("OFPTMFC_BAD_CONFIG", "tables neither evict flows nor tell of vacancy")
+        if self.version >= OF14:
+            wanted = tables.settings_of(mod)
+            numbers = range(N_TABLES) if mod.table == tables.TABLE_ALL else (mod.table,)
+            self.bridge.tables.configure(numbers, evict=wanted.evict, vacancy=wanted.vacancy)
         return []
 
     def _queue_config(self, msg: bytes) -> Reply:
@@ -425,6 +435,13 @@ class Session:
             if self.version == OF10 and not port_messages.fits_10(event.port.number):
                 return None
             return port_messages.encode_port_status(self.version, event.reason, event.port)
+        if isinstance(event, TableStatus):
+            if self.version < OF14:
+                return None
+            if not self._async.hears(roles.TABLE_STATUS, event.reason, slave):
+                return None
+            now = tables.TableSettings(event.table, event.evict, event.marks, event.vacancy)
+            return tables.encode_table_status(self.version, event.reason, now)
         if isinstance(event, FlowRemoved):
             if not self._async.hears(roles.FLOW_REMOVED, event.reason, slave):
                 return None

@@ -15,6 +15,7 @@ from oko.openflow import common, flow_stats, groups, messages, meters, port_mess
 from oko.openflow.common import NICIRA, OF10, OF14, OF15, OKO, OpenFlowError, fail, take
 from oko.switch.bridge import BridgeError
 from oko.switch.config import version as software_version
+from oko.switch.tables import N_TABLES
 
 if TYPE_CHECKING:
     from oko.agent.session import Session
@@ -98,18 +99,27 @@ def _flows(session: Session, msg: bytes, body: bytes) -> Reply:
 def _tables(session: Session, msg: bytes, body: bytes) -> Reply:
     _no_body(body)
     rows = ((n, t.n_flows, t.lookups, t.matches) for n, t in session.bridge.table_stats())
-    return tables.table_stats_replies(session.version, _xid(msg), rows)
+    limits = session.bridge.tables.limits
+    return tables.table_stats_replies(session.version, _xid(msg), rows, limits)
 
 
 def _table_features(session: Session, msg: bytes, body: bytes) -> Reply:
     if body:
         fail("OFPTFFC_EPERM", "table features cannot be changed")
-    return tables.table_features_replies(session.version, _xid(msg))
+    limits = session.bridge.tables.limits
+    return tables.table_features_replies(session.version, _xid(msg), limits)
 
 
 def _table_desc(session: Session, msg: bytes, body: bytes) -> Reply:
     _no_body(body)
-    return tables.table_desc_replies(session.version, _xid(msg))
+    known = session.bridge.tables
+    settings = (
+        tables.TableSettings(
+            n, known[n].evict, known[n].vacancy, known.vacancy(n) if known[n].vacancy else 0
+        )
+        for n in range(N_TABLES)
+    )
+    return tables.table_desc_replies(session.version, _xid(msg), settings)
 
 
 # ---------------------------------------------------------------- ports, queues

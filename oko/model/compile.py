@@ -84,10 +84,11 @@ class FlowRecord:
     n_match: int
     match: bytes
     ops: bytes
+    importance: int = 0
 
 
 def compile_flow(flow: Flow) -> FlowRecord:
-    """The record of a flow. importance is the control plane's business."""
+    """The record of a flow."""
     return FlowRecord(
         cookie=flow.cookie,
         table=flow.table,
@@ -99,6 +100,7 @@ def compile_flow(flow: Flow) -> FlowRecord:
         n_match=len(flow.match),
         match=compile_match(flow.match),
         ops=compile_instructions(flow.instructions),
+        importance=flow.importance,
     )
 
 

@@ -506,8 +506,8 @@ def encode_flow_removed(
     reason = flow.reason
     if version == OF10:
         reason = min(reason, REMOVED_DELETE)  # 1.0 knows no other
-    elif version < OF14 and reason == REMOVED_METER:
-        reason = REMOVED_DELETE  # OFPRR_METER_DELETE came with 1.4
+    elif version < OF14 and reason in (REMOVED_METER, REMOVED_EVICTION):
+        reason = REMOVED_DELETE  # these reasons came with 1.4
     if version >= OF15:
         head = _REMOVED_15.pack(
             flow.table, reason, flow.priority, flow.idle_timeout, flow.hard_timeout, flow.cookie

@@ -182,7 +182,7 @@ def _decode_13(version: int, msg: bytes) -> FlowModMessage:
         ),
         FlowRecord(
             cookie, table, priority, flags, idle, hard, program, len(match.fields), found.record,
-            ops,
+            ops, importance,
         ),
         buffer_id,
         program != 0,

@@ -10,9 +10,10 @@ all do everything, but the last has nowhere to go to. They have no names, so tha
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from types import MappingProxyType
 
 from oko.model.fields import FIELDS
 from oko.openflow.common import (
@@ -37,6 +38,7 @@ from oko.openflow.oxm import encode_header, header_at
 from oko.openflow.port_messages import properties
 
 MAX_ENTRIES = 1_000_000
+NO_LIMITS: Mapping[int, int] = MappingProxyType({})
 TABLE_ALL = 255
 
 # ---------------------------------------------------------------- counters
@@ -60,12 +62,16 @@ _WILDCARDS_10 = 0x3FFFFF  # every field may be left out
 
 
 def table_stats_replies(
-    version: int, xid: int, tables: Iterable[tuple[int, int, int, int]]
+    version: int,
+    xid: int,
+    tables: Iterable[tuple[int, int, int, int]],
+    limits: Mapping[int, int] = NO_LIMITS,
 ) -> Iterator[bytes]:
-    """The replies to a TABLE request. tables: (number, flows, lookups, matches)."""
+    """The replies to a TABLE request. tables: (number, flows, lookups, matches); limits: flows that
+    a table holds, MAX_ENTRIES where nothing is said."""
     if version == OF10:
         entries = (
-            _STATS_10.pack(n, b"", _WILDCARDS_10, MAX_ENTRIES, flows, looked, hit)
+            _STATS_10.pack(n, b"", _WILDCARDS_10, limits.get(n, MAX_ENTRIES), flows, looked, hit)
             for n, flows, looked, hit in tables
         )
     else:
@@ -192,7 +198,7 @@ def _common(version: int) -> bytes:
     )
 
 
-def _entry(version: int, table: int) -> bytes:
+def _entry(version: int, table: int, max_entries: int) -> bytes:
     last = table == N_TABLES - 1
     without = {_GOTO_TABLE: last, _METER: version >= OF15}  # there it is an action
     kinds = [kind for kind in _INSTRUCTION_IDS if not without.get(kind)]
@@ -203,17 +209,19 @@ def _entry(version: int, table: int) -> bytes:
         + _common(version)
     )
     head = _FEATURES.pack(
-        _FEATURES.size + len(body), table, 0, 0, b"", _EVERYTHING, _EVERYTHING, 0,
-        MAX_ENTRIES,
+        _FEATURES.size + len(body), table, 0, 0, b"", _EVERYTHING, _EVERYTHING,
+        EVICTION | VACANCY_EVENTS if version >= OF14 else 0, max_entries,
     )  # fmt: skip
     return head + body
 
 
-def table_features_replies(version: int, xid: int) -> Iterator[bytes]:
-    """The replies to a TABLE_FEATURES request."""
+def table_features_replies(
+    version: int, xid: int, limits: Mapping[int, int] = NO_LIMITS
+) -> Iterator[bytes]:
+    """The replies to a TABLE_FEATURES request; limits as in table_stats_replies()."""
     if version == OF10:
         fail("OFPBRC_BAD_STAT", "OpenFlow 1.0 has no table features")
-    entries = (_entry(version, table) for table in range(N_TABLES))
+    entries = (_entry(version, n, limits.get(n, MAX_ENTRIES)) for n in range(N_TABLES))
     return multipart_replies(version, xid, MP_TABLE_FEATURES, entries)
 
 
@@ -237,6 +245,9 @@ def decode_table_features(version: int, body: bytes) -> list[TableFeatures]:
 # ---------------------------------------------------------------- table-mod, table descriptions
 
 EVICTION, VACANCY_EVENTS = 4, 8  # OFPTC_*, since 1.4
+EVICTION_PROPERTY, VACANCY_PROPERTY = 2, 3  # OFPTMPT_*
+EVICTION_FLAGS = 7
+"""What decides who is evicted: importance, then lifetime, then (OFPTMPEF_OTHER) age."""
 _MOD = struct.Struct("!B3xI")
 _DESC = struct.Struct("!HBxI")
 
@@ -274,17 +285,83 @@ def encode_table_desc_request(version: int, xid: int = 0) -> bytes:
     return encode_multipart(version, xid, MP_TABLE_DESC)
 
 
-def table_desc_replies(version: int, xid: int) -> Iterator[bytes]:
-    """The replies to a TABLE_DESC request of 1.4: no table evicts flows or tells of vacancy."""
+@dataclass(frozen=True, slots=True)
+class TableSettings:
+    """What TABLE_MOD settles, and descriptions tell (1.4). vacancy: of which percentages (down, up)
+    a controller hears, None: of none. free: percent of the table that is free now."""
+
+    table: int
+    evict: bool = False
+    vacancy: tuple[int, int] | None = None
+    free: int = 0
+
+
+def settings_of(mod: TableMod) -> TableSettings:
+    """A table-mod of 1.4 read. OpenFlowError: it asks for what cannot be."""
+    told: dict[int, bytes] = {}
+    for kind, body in mod.properties:
+        if kind not in (EVICTION_PROPERTY, VACANCY_PROPERTY):
+            fail("OFPBPC_BAD_TYPE", f"a table-mod has no property {kind}")
+        if kind in told:
+            fail("OFPBPC_DUP_TYPE", f"property {kind} is there twice")
+        if len(body) != 4:
+            fail("OFPBPC_BAD_LEN", f"property {kind} of a table-mod has 8 bytes")
+        told[kind] = body
+    flags = int.from_bytes(told.get(EVICTION_PROPERTY, b"\0"), "big")
+    if flags and flags != EVICTION_FLAGS:
+        fail("OFPTMFC_BAD_CONFIG", f"what is evicted first is fixed: flags {EVICTION_FLAGS:#x}")
+    vacancy = None
+    if mod.config & VACANCY_EVENTS:
+        if VACANCY_PROPERTY not in told:
+            fail("OFPTMFC_BAD_CONFIG", "vacancy events need the percentages at which to come")
+        down, up = told[VACANCY_PROPERTY][:2]
+        if not down <= up <= 100 or down == up:
+            fail("OFPBPC_BAD_VALUE", f"vacancy cannot fall below {down} % and rise above {up} %")
+        vacancy = (down, up)
+    return TableSettings(mod.table, bool(mod.config & EVICTION), vacancy)
+
+
+def _describe(settings: TableSettings) -> bytes:
+    """struct ofp_table_desc."""
+    config = EVICTION if settings.evict else 0
+    body = _property(EVICTION_PROPERTY, struct.pack("!I", EVICTION_FLAGS))
+    if settings.vacancy is not None:
+        config |= VACANCY_EVENTS
+        body += _property(VACANCY_PROPERTY, bytes((*settings.vacancy, settings.free, 0)))
+    return _DESC.pack(_DESC.size + len(body), settings.table, config) + body
+
+
+def table_desc_replies(version: int, xid: int, tables: Iterable[TableSettings]) -> Iterator[bytes]:
+    """The replies to a TABLE_DESC request of 1.4."""
     if version < OF14:
         fail("OFPBRC_BAD_STAT", "table descriptions came with OpenFlow 1.4")
-    entries = (_DESC.pack(_DESC.size, table, 0) for table in range(N_TABLES))
-    return multipart_replies(version, xid, MP_TABLE_DESC, entries)
+    return multipart_replies(version, xid, MP_TABLE_DESC, map(_describe, tables))
+
+
+_STATUS = struct.Struct("!B7x")
+
+
+def encode_table_status(version: int, reason: int, settings: TableSettings) -> bytes:
+    """TABLE_STATUS (1.4): a table's vacancy passed a mark (reason: OFPTR_VACANCY_*)."""
+    body = _STATUS.pack(reason) + _describe(settings)
+    return message(version, TYPES[version]["TABLE_STATUS"], 0, body)
+
+
+def decode_table_status(msg: bytes) -> tuple[int, TableMod]:
+    """(reason, the table's description)."""
+    (reason,) = take(_STATUS, msg[8:], "a table's status")
+    found = _descriptions(msg[8 + _STATUS.size :])
+    if len(found) != 1:
+        fail("OFPBRC_BAD_LEN", "a table's status describes one table")
+    return reason, found[0]
 
 
 def decode_table_desc(version: int, msg: bytes) -> list[TableMod]:
     """The tables of one TABLE_DESC reply."""
-    body = decode_multipart(version, msg[8:]).body
+    return _descriptions(decode_multipart(version, msg[8:]).body)
+
+
+def _descriptions(body: bytes) -> list[TableMod]:
     found = []
     at = 0
     while at < len(body):

@@ -38,7 +38,6 @@ from oko.model.actions import Action
 from oko.model.decompile import decompile_learned
 from oko.model.fields import PORT_ANY, PORT_NORMAL
 from oko.model.flow import (
-    ADD,
     DELETE_STRICT,
     GROUP_ALL,
     SEND_FLOW_REM,
@@ -70,6 +69,7 @@ from oko.switch.events import (
 from oko.switch.names import action_error_name, error_name
 from oko.switch.ports import Port, PortStats
 from oko.switch.state import State
+from oko.switch.tables import N_TABLES, Tables
 from oko.text.action_format import format_instructions
 from oko.trace import KINDS, match_text, source_lines, tell
 
@@ -90,7 +90,6 @@ TELL = 32  # OKO_FLOW_TELL
 QUOTA_CODES = (-1, -5)  # OKO_E_NOMEM, OKO_E_LIMIT
 STANDALONE = Flow(priority=0, instructions=Instructions(apply=(act.Output(PORT_NORMAL),)))
 """What a bridge does by itself in fail mode "standalone"."""
-N_TABLES = 254
 
 
 class BridgeError(OkoError):
@@ -248,7 +247,8 @@ class Trace:
 
 
 class Bridge:
-    """A bridge. dpid: the 64-bit datapath id, None: made from the local port's address.
+    """A bridge. dpid: the 64-bit datapath id, None: made from the local port's address. max_flows:
+    of the datapath, 0 = its default; table_limits: flows that single tables may hold.
 
     fail_mode says what happens while no controller is connected: "secure" leaves the tables alone,
     "standalone" switches normally.
@@ -262,11 +262,14 @@ class Bridge:
         dpid: int | None = None,
         fail_mode: str = "secure",
         max_uploads: int = 16,
+        max_flows: int = 0,
+        table_limits: Mapping[int, int] = MappingProxyType({}),
     ) -> None:
         self.name = name
         self.datapath = Datapath(workers=2) if datapath is None else datapath
         self.fail_mode = fail_mode
         self.max_uploads = max_uploads
+        self.tables = Tables(self.datapath, max_flows, table_limits)
         self._ports: dict[int, Port] = {}
         self._port_born: dict[int, int] = {}
         self._devices: dict[int, str] = {}
@@ -274,7 +277,6 @@ class Bridge:
         self._instructions: dict[bytes, Instructions] = {}
         self._forget_at = 1024
         self._compiled: dict[int, tuple[Instructions, bytes]] = {}
-        self._importance: dict[tuple[int, int, Match, int], int] = {}
         self._groups: dict[int, Group] = {}
         self._meters: dict[int, Meter] = {}
         self._origins: dict[int, _Origin] = {}
@@ -473,11 +475,9 @@ class Bridge:
         finally:
             txn.close()
         self._groups, self._meters = groups, meters
-        for change in changes:
-            if isinstance(change, FlowMod) and (change.flow.importance or self._importance):
-                self._note_importance(change)
         if self.state is not None:
             self.state.changed(done)
+        self._look_at_tables()
 
     def _resolve(self, change: GroupMod, groups: dict[int, Group]) -> GroupMod:
         """The change as one of the three that the datapath knows."""
@@ -520,6 +520,7 @@ class Bridge:
             n_match=len(flow.match),
             match=records.compile_match(flow.match),
             ops=ops,
+            importance=flow.importance,
         )
 
     def _tell_flag(self, flow: Flow) -> int:
@@ -538,13 +539,6 @@ class Bridge:
         self._instructions = {k: v for k, v in self._instructions.items() if k in used}
         self._compiled.clear()
         self._forget_at = max(1024, 2 * len(self._instructions))
-
-    def _note_importance(self, change: FlowMod) -> None:
-        if change.command == ADD:
-            if change.flow.importance:
-                self._importance[change.flow.identity] = change.flow.importance
-            else:
-                self._importance.pop(change.flow.identity, None)
 
     def packet_out(self, data: bytes, in_port: int, actions: tuple[Action, ...]) -> None:
         """Carries out an action list on a frame, as if it had come in through in_port. What leaves
@@ -610,8 +604,8 @@ class Bridge:
         for info, match_bytes, ops in self.datapath.raw_flows():
             (
                 _, flow_table, number, flow_cookie, n_packets, n_bytes, created, modified, used,
-                priority, flags, idle, hard, prog, _, _, learned,
-            ) = info[:17]  # fmt: skip
+                priority, flags, idle, hard, prog, _, _, learned, importance,
+            ) = info  # fmt: skip
             if table not in (TABLE_ALL, flow_table) or (flow_cookie ^ cookie) & cookie_mask:
                 continue
             if filter_prog is not None and filter_prog != prog:
@@ -625,10 +619,6 @@ class Bridge:
                 continue
             if out_group != PORT_ANY and not _names(instructions, act.ToGroup, out_group):
                 continue
-            importance = 0
-            if self._importance:
-                identity = (flow_table, priority, records.parse_match(match_bytes), prog)
-                importance = self._importance.get(identity, 0)
             yield FlowStats(
                 id=number,
                 table=flow_table,
@@ -950,7 +940,12 @@ class Bridge:
             if told is not None:
                 self._tell(told)
         self.events_seen += len(events)
+        self._look_at_tables()
         return len(events)
+
+    def _look_at_tables(self) -> None:
+        for event in self.tables.events():
+            self._tell(event)
 
     def _tell(self, event: BridgeEvent) -> None:
         for listener in tuple(self._listeners):
@@ -1023,7 +1018,7 @@ def _names(value: object, kind: type, number: int) -> bool:
 
 
 _REASONS = {"no-match": 0, "action": 1, "invalid-ttl": 2}
-_REMOVED = {"idle": 0, "hard": 1, "delete": 2, "group": 3, "meter": 4}
+_REMOVED = {"idle": 0, "hard": 1, "delete": 2, "group": 3, "meter": 4, "eviction": 5}
 
 
 def _translate(event: dataplane.Event) -> BridgeEvent | None:

@@ -68,6 +68,7 @@ class BridgeConfig:
     workers: int = 1
     busy_poll: bool = False
     max_flows: int = 0
+    table_limits: tuple[tuple[int, int], ...] = ()
     max_programs: int = 1024
     max_map_bytes: int = 1 << 30
     max_uploads: int = 16
@@ -218,6 +219,14 @@ def _metrics(text: str) -> str:
     return f"{host if colon and host else '127.0.0.1'}:{number}"
 
 
+def parse_table_limit(text: str) -> tuple[int, int]:
+    """TABLE=FLOWS. ConfigError."""
+    table, _, limit = text.partition("=")
+    if not (table.isdecimal() and limit.isdecimal() and int(table) < 254 and int(limit) > 0):
+        raise ConfigError(f"table limit {text!r}: TABLE=FLOWS is wanted", "for example 0=1000")
+    return int(table), min(int(limit), 1 << 24)
+
+
 def _bridge_name(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_.-]{1,31}", text) or text in (".", ".."):
         raise ConfigError(f"{text!r} is no bridge name", "up to 31 letters, digits, _ . -")
@@ -235,6 +244,7 @@ BRIDGE_OPTIONS: dict[str, tuple[Callable[[Any], Any], bool]] = {
     "workers": (_count(1, 63), False),
     "busy_poll": (_bool, False),
     "max_flows": (_count(1, 1 << 24), False),
+    "table_limits": (parse_table_limit, True),
     "max_programs": (_count(1, 65535), False),
     "max_map_bytes": (parse_size, False),
     "max_uploads": (_count(1, 4096), False),
@@ -404,6 +414,7 @@ def parser() -> argparse.ArgumentParser:
     own("--workers", "workers", metavar="N", help="forwarding threads, 1 by default")
     own("--busy-poll", "busy_poll", nargs=0, help="forwarding threads never sleep")
     own("--max-flows", "max_flows", metavar="N")
+    own("--table-limit", "table_limits", metavar="TABLE=N", help="flows in one table")
     own("--max-programs", "max_programs", metavar="N", help="1024 by default")
     own("--max-map-bytes", "max_map_bytes", metavar="SIZE", help="1G by default")
     own("--max-uploads", "max_uploads", metavar="N", help="16 by default")

@@ -251,6 +251,8 @@ class Daemon:
             dpid=own.dpid,
             fail_mode=own.fail_mode,
             max_uploads=own.max_uploads,
+            max_flows=own.max_flows,
+            table_limits=dict(own.table_limits),
         )
         try:
             restored = self._restore(bridge)
@@ -361,7 +363,8 @@ class Daemon:
         if own.fail_mode != old.fail_mode and not own.controllers:
             bridge.fail_mode = own.fail_mode
             bridge.controllers_changed(0)
-        fixed = ("dpid", "workers", "protocols", "max_flows", "max_programs", "max_map_bytes")
+        fixed = ("dpid", "workers", "protocols", "max_flows", "table_limits", "max_programs",
+                 "max_map_bytes")  # fmt: skip
         for key in fixed:
             if getattr(old, key) != getattr(own, key):
                 logger.warning("bridge %s: %s changes at the next start", own.name, key)

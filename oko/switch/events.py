@@ -12,10 +12,11 @@ from typing import Protocol, TypeAlias
 from oko.model.flow import Match
 from oko.switch.ports import Port
 
-# Reasons: OFPR_*, OFPRR_* and OFPPR_* have these values in every version.
+# Reasons: OFPR_*, OFPRR_*, OFPPR_* and OFPTR_* have these values in every version.
 NO_MATCH, ACTION, INVALID_TTL = 0, 1, 2
-IDLE_TIMEOUT, HARD_TIMEOUT, DELETED, GROUP_DELETED, METER_DELETED = 0, 1, 2, 3, 4
+IDLE_TIMEOUT, HARD_TIMEOUT, DELETED, GROUP_DELETED, METER_DELETED, EVICTED = range(6)
 PORT_ADD, PORT_DELETE, PORT_MODIFY = 0, 1, 2
+VACANCY_DOWN, VACANCY_UP = 3, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,17 @@ class PortStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class TableStatus:
+    """A table's vacancy, in percent, passed one of its marks (down, up); evict: as it is set."""
+
+    reason: int
+    table: int
+    evict: bool
+    marks: tuple[int, int]
+    vacancy: int
+
+
+@dataclass(frozen=True, slots=True)
 class SendMaps:
     """A packet hit a flow with send_maps: these maps (none: all) are to be sent now."""
 
@@ -75,7 +87,7 @@ class SendMaps:
     ns: int
 
 
-BridgeEvent: TypeAlias = PacketIn | FlowRemoved | PortStatus | SendMaps
+BridgeEvent: TypeAlias = PacketIn | FlowRemoved | PortStatus | TableStatus | SendMaps
 
 
 class Listener(Protocol):

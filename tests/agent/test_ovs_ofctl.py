@@ -139,12 +139,21 @@ def test_a_bundle_is_in_force_whole_or_not_at_all(run_dir, version, tmp_path):
     ofctl("del-flows", "br0")
 
 
-def test_table_descriptions_of_1_4(run_dir):
+def test_table_settings_of_1_4(run_dir):
     ofctl = Ofctl(run_dir, "OpenFlow14")
-    assert ofctl("dump-table-desc", "br0").count("eviction=off") == 254
-    ofctl("mod-table", "br0", "0", "noevict")
-    done = ofctl.run("mod-table", "br0", "0", "evict")
-    assert "OFPTMFC_BAD_CONFIG" in done.stderr
+    try:
+        ofctl("mod-table", "br0", "3", "evict")
+        ofctl("mod-table", "br0", "3", "vacancy:20,80")
+        told = ofctl("dump-table-desc", "br0").split("\n\n")[3]
+        assert "eviction=on eviction_flags=OTHER|IMPORTANCE|LIFETIME" in told
+        assert "vacancy=on vacancy_down=20% vacancy_up=80% vacancy=100%" in told
+        ofctl("mod-table", "br0", "all", "noevict")
+        assert "eviction=on" not in ofctl("dump-table-desc", "br0")
+        refused = ofctl.run("mod-table", "br0", "3", "vacancy:80,20")
+        assert refused.returncode == 1
+    finally:
+        ofctl("mod-table", "br0", "3", "novacancy")
+    assert "vacancy=on" not in ofctl("dump-table-desc", "br0")
     assert "0 queues" not in ofctl("queue-get-config", "br0")
 
 

@@ -378,6 +378,44 @@ def test_flow_removed(agent, version):
     assert (gone.priority, gone.reason) == (5, 2)
 
 
+def test_vacancy_events_go_to_who_wants_them(agent):
+    peer, other = Peer(agent, OF14, passive=False), Peer(agent, OF14, passive=False)
+    wanted = roles.AsyncConfig().with_masks(roles.TABLE_STATUS, (0b11000, 0))
+    peer(roles.encode_async(OF14, 7, wanted))
+    marks = ((tables.VACANCY_PROPERTY, bytes((20, 80, 0, 0))),)
+    assert other(tables.encode_table_mod(OF14, tables.TableMod(9, 8, marks))) == []
+    agent.bridge.tables.limit(9, 4)
+    for n in range(4):
+        peer(add(OF14, f"table=9,priority={n},actions=drop"))
+    (told,) = peer.told.take()
+    reason, desc = tables.decode_table_status(told)
+    assert (reason, desc.table, desc.config) == (3, 9, tables.VACANCY_EVENTS)
+    assert dict(desc.properties)[tables.VACANCY_PROPERTY][:3] == bytes((20, 80, 0))
+    peer(add(OF14, "delete table=9"))
+    (told,) = peer.told.take()
+    assert tables.decode_table_status(told)[0] == 4
+    assert other.told.take() == []
+
+
+@pytest.mark.parametrize(
+    ("mod", "name"),
+    [
+        (tables.TableMod(9, 8), "OFPTMFC_BAD_CONFIG"),
+        (tables.TableMod(9, 1), "OFPTMFC_BAD_CONFIG"),
+        (tables.TableMod(254, 4), "OFPTMFC_BAD_TABLE"),
+        (tables.TableMod(9, 8, ((3, bytes((80, 20, 0, 0))),)), "OFPBPC_BAD_VALUE"),
+        (tables.TableMod(9, 8, ((3, bytes((20, 101, 0, 0))),)), "OFPBPC_BAD_VALUE"),
+        (tables.TableMod(9, 4, ((2, bytes(8)),)), "OFPBPC_BAD_LEN"),
+        (tables.TableMod(9, 4, ((2, bytes(4)),) * 2), "OFPBPC_DUP_TYPE"),
+        (tables.TableMod(9, 4, ((7, bytes(4)),)), "OFPBPC_BAD_TYPE"),
+        (tables.TableMod(9, 4, ((2, bytes((0, 0, 0, 2))),)), "OFPTMFC_BAD_CONFIG"),
+    ],
+)
+def test_table_mods_that_cannot_be(agent, mod, name):
+    peer = Peer(agent, OF14)
+    assert peer.error(tables.encode_table_mod(OF14, mod)) == name
+
+
 # ---------------------------------------------------------------- bundles
 
 

@@ -248,5 +248,7 @@ def test_ports_and_the_rest(both, version):
         ("add-flow", "br0", "conj_id=1,actions=move:NXM_OF_IN_PORT[]->NXM_OF_IP_TOS[]"),
     ]
     if version == "OpenFlow14":
-        script.append(("mod-table", "br0", "0", "noevict"))
+        for setting in ("noevict", "evict", "vacancy:10,90", "noevict", "novacancy"):
+            script.append(("mod-table", "br0", "0", setting))
+            script.append(("dump-table-desc", "br0"))
     same(both, version, script)
