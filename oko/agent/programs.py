@@ -20,6 +20,7 @@ from collections.abc import Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from oko.bpf import layouts
 from oko.openflow import extension as ext
 from oko.openflow.common import fail
 from oko.openflow.extension import MapName
@@ -191,11 +192,16 @@ class Programs:
         return [self._encode(ext.Loaded(number), xid)]
 
     def answer_multipart(self, msg: bytes) -> Iterable[bytes]:
-        """SHOW and DUMP_MAP."""
+        """SHOW, DUMP_MAP and MAP_TYPES."""
         session = self._session
         version, bridge = session.version, session.bridge
         asked = ext.decode_request(version, msg)
         xid = int.from_bytes(msg[4:8], "big")
+        if isinstance(asked, ext.TypesOf):
+            typed = bridge.map(asked.map.program, asked.map.label)
+            name = MapName(asked.map.program, typed.number, typed.name[: ext.NAME_SIZE])
+            text = layouts.encode(typed.spec.key_layout, typed.spec.value_layout)
+            return ext.types_replies(version, xid, name, text)
         if isinstance(asked, MapName):
             found = bridge.map(asked.program, asked.label)
             name = MapName(asked.program, found.number, found.name[: ext.NAME_SIZE])

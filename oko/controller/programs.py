@@ -19,7 +19,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from oko.bpf import toolchain, typed
+from oko.bpf import layouts, toolchain, typed
+from oko.bpf.btf import Layout
 from oko.bpf.typed import Value
 from oko.errors import OkoError
 from oko.openflow import extension
@@ -108,7 +109,9 @@ class FilterPrograms:
     ) -> int:
         """Writes entries, all or none, and returns how many.
 
-        Keys and values are bytes, or what oko's command lines accept: "ip:10.0.0.1", "u32:1", 5.
+        Keys and values are bytes, or what oko's command lines accept: "ip:10.0.0.1", "u32:1", 5,
+        and structs by field: {"src": "ip:10.0.0.1", "port": 53}, where the program's object has
+        type information.
         replace: these are all entries that the map shall have.
         """
         pairs = list(entries.items() if isinstance(entries, Mapping) else entries)
@@ -145,15 +148,33 @@ class FilterPrograms:
                     raise OkoError(f"entry {number} has other sizes than entry 0")
             return raw, key_size, value_size
         entry = self._map(program, map)
+        key_type, value_type = self._types(program, entry)
         key_what, value_what = f"key of map {entry.name!r}", f"value of map {entry.name!r}"
         encoded = [
             (
-                typed.parse(key, entry.key_size, what=key_what),
-                b"" if value == b"" else typed.parse(value, entry.value_size, what=value_what),
+                typed.parse(key, entry.key_size, key_type, key_what),
+                b""
+                if value == b""
+                else typed.parse(value, entry.value_size, value_type, value_what),
             )
             for key, value in pairs
         ]
         return encoded, entry.key_size, entry.value_size
+
+    def _types(self, program: int, entry: MapEntry) -> tuple[Layout | None, Layout | None]:
+        """The C types of keys and values, where the switch tells them."""
+        exchange, name = self._exchange, MapName(program, entry.number)
+        try:
+            replies = exchange.ask_multipart(
+                lambda xid: extension.encode_types_request(exchange.version, name, xid),
+                self.timeout,
+            )
+        except Refused as exc:
+            if exc.name != "OFPBRC_BAD_SUBTYPE":
+                raise
+            return None, None  # a switch that cannot tell
+        text = b"".join(extension.decode_types(exchange.version, reply) for reply in replies)
+        return layouts.decode(text, entry.key_size, entry.value_size)
 
     def _map(self, program: int, map: int | str) -> MapEntry:
         """What the switch tells of a map; Refused: there is no such one."""

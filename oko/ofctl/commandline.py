@@ -196,7 +196,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("noexist", "update-map: only entries that are not there", section="Changes"),
     Option("exist", "update-map: only entries that are there", section="Changes"),
     Option("object", "update-map, delete-map, dump-map: the program's object, for types of keys "
-           "and values", "", "FILE"),
+           "and values that the switch does not tell", "", "FILE"),
     Option("typed", "dump-map: one entry a line"),
     Option("json", "one JSON object"),
     Option("more", "print more of messages", "m"),

@@ -10,15 +10,18 @@ and by names and types (oko.bpf.typed has the grammar, the same as oko-replay's 
     update-map br0 1 map=blocked key=ip:172.16.0.14 value=u32:1
     update-map br0 1 map=blocked file=blocked.csv --replace
 
-With --object=FILE.o the C types of keys and values are known here: structs by field.
+The switch tells the C types of keys and values where the program was compiled with them (-g), so
+that structs are shown and written by field; --object=FILE.o says them where it does not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from oko.bpf import typed
+from oko.bpf import layouts, typed
+from oko.bpf.btf import Layout
 from oko.bpf.spec import MapSpec, MapType
 from oko.errors import OkoError
 from oko.ofctl.commandline import UsageError
@@ -47,23 +50,24 @@ def map_name(program: int, text: str) -> MapName:
 
 
 def find_map(switch: Connection, name: MapName, run: Run) -> MapSpec:
-    """What the switch (and --object) tell of a map."""
+    """What the switch (or --object) tells of a map."""
     found = entries(switch, name.program)
     if not found:
         raise OkoError(f"program {name.program} is not loaded")
     maps = found[0].maps
     for entry in maps:
         if name.label in (entry.number, entry.name):
-            return _spec(entry, run)
+            return _spec(switch, MapName(name.program, entry.number), entry, run)
     have = ", ".join(f"{entry.number} {entry.name}" for entry in maps) or "none"
     raise OkoError(f"program {name.program} has no map {name.label}; its maps: {have}")
 
 
-def _spec(entry: MapEntry, run: Run) -> MapSpec:
+def _spec(switch: Connection, name: MapName, entry: MapEntry, run: Run) -> MapSpec:
     spec = MapSpec(entry.name, entry.type, entry.key_size, entry.value_size, entry.max_entries)
     file = run.line.get("object")
     if not file:
-        return spec
+        key, value = read_types(switch, name, entry.key_size, entry.value_size)
+        return replace(spec, key_layout=key, value_layout=value)
     from oko.bpf.elf import read_object
 
     for own in read_object(read_elf(file), file).maps:
@@ -73,6 +77,22 @@ def _spec(entry: MapEntry, run: Run) -> MapSpec:
         if same:
             return own
     raise OkoError(f"{file}: has no map {entry.name} like the one that is loaded")
+
+
+def read_types(
+    switch: Connection, name: MapName, key_size: int, value_size: int
+) -> tuple[Layout | None, Layout | None]:
+    """The types of a map's keys and values; (None, None) from a switch that does not tell them."""
+    request = extension.encode_types_request(switch.version, name)
+    try:
+        parts = [
+            extension.decode_types(switch.version, reply) for reply in switch.multipart(request)
+        ]
+    except RefusedError as exc:
+        if exc.name != "OFPBRC_BAD_SUBTYPE":
+            raise not_oko(exc) from None
+        return None, None
+    return layouts.decode(b"".join(parts), key_size, value_size)
 
 
 # ---------------------------------------------------------------- what stands on the command line

@@ -22,6 +22,8 @@ A map is u16 program, u16 number (0xffff: by name), 32 bytes of name. Multiparts
 
   1 SHOW          request: u16 program (0: all), u16 zero; reply: entries, see ProgramEntry
   2 DUMP_MAP      request: map; reply: map, u32 key size, u32 value size, u32 n, entries
+  3 MAP_TYPES     request: map; reply: map, UTF-8: the C types of key and value where the program's
+                  object has them, as JSON (oko/bpf/layouts.py); what is long comes in several parts
 
 HELLO is answered by HELLO. Whoever sends a body that does not fit its type gets OFPBRC_BAD_LEN,
 for a type that there is not OFPBRC_BAD_SUBTYPE.
@@ -50,7 +52,7 @@ from oko.openflow.common import (
 HELLO, LOAD, LOADED, UNLOAD, UPDATE_MAP, DELETE_KEYS, UPDATED, SUBSCRIBE, SEND_MAPS, ERROR_TEXT = (
     range(1, 11)
 )
-MP_SHOW, MP_DUMP_MAP = 1, 2
+MP_SHOW, MP_DUMP_MAP, MP_MAP_TYPES = 1, 2, 3
 
 KNOWS_OXM, KNOWS_ERROR_TEXT, KNOWS_SEND_MAPS = 1, 2, 4
 EXTENSION_VERSION = 1
@@ -490,14 +492,28 @@ def encode_dump_request(version: int, name: MapName, xid: int = 0) -> bytes:
     return encode_multipart(version, xid, MP_EXPERIMENTER, body)
 
 
-def decode_request(version: int, msg: bytes) -> int | MapName:
-    """A multipart request of oko's: the program to show (0: all), or the map to dump."""
+def encode_types_request(version: int, name: MapName, xid: int = 0) -> bytes:
+    """Asks for the types of a map's keys and values."""
+    body = _PREFIX_FORM.pack(OKO, MP_MAP_TYPES) + _pack_map(name)
+    return encode_multipart(version, xid, MP_EXPERIMENTER, body)
+
+
+@dataclass(frozen=True, slots=True)
+class TypesOf:
+    """A request for the types of a map."""
+
+    map: MapName
+
+
+def decode_request(version: int, msg: bytes) -> int | MapName | TypesOf:
+    """A multipart request of oko's: the program to show (0: all), the map to dump, or the one whose
+    types are asked for."""
     kind, body = _split(version, msg)
     if kind == MP_SHOW:
         return _exactly(_SHOW_REQUEST, body, "a request to show programs")[0]
     if len(body) != _MAP.size:
-        fail("OFPBRC_BAD_LEN", f"a request to dump a map has {_MAP.size} bytes")
-    return _unpack_map(body)
+        fail("OFPBRC_BAD_LEN", f"a request about a map has {_MAP.size} bytes")
+    return _unpack_map(body) if kind == MP_DUMP_MAP else TypesOf(_unpack_map(body))
 
 
 def _split(version: int, msg: bytes) -> tuple[int, bytes]:
@@ -507,7 +523,7 @@ def _split(version: int, msg: bytes) -> tuple[int, bytes]:
     experimenter, kind = take(_PREFIX_FORM, part.body, "an experimenter's multipart")
     if experimenter != OKO:
         fail("OFPBRC_BAD_VENDOR", f"experimenter {experimenter:#x} is not oko")
-    if kind not in (MP_SHOW, MP_DUMP_MAP):
+    if kind not in (MP_SHOW, MP_DUMP_MAP, MP_MAP_TYPES):
         fail("OFPBRC_BAD_SUBTYPE", f"there is no multipart {kind} of oko's")
     return kind, part.body[_PREFIX_FORM.size :]
 
@@ -618,3 +634,22 @@ def decode_dump(version: int, msg: bytes) -> MapDump:
     key_size, value_size, n = take(_DUMP, rest, "a map's contents")
     entries = _unpack_entries(rest[_DUMP.size :], key_size, value_size, n)
     return MapDump(name, key_size, value_size, entries)
+
+
+def types_replies(version: int, xid: int, name: MapName, text: bytes) -> Iterator[bytes]:
+    """The replies to a request for the types of a map."""
+    prefix = _PREFIX_FORM.pack(OKO, MP_MAP_TYPES) + _pack_map(name)
+    room = MAX_MESSAGE - HEADER_SIZE - 8 - len(prefix)
+    for at in range(0, max(1, len(text)), room):
+        body = prefix + text[at : at + room]
+        more = at + room < len(text)
+        yield encode_multipart(version, xid, MP_EXPERIMENTER, body, reply=True, more=more)
+
+
+def decode_types(version: int, msg: bytes) -> bytes:
+    """(Some of) the text in one reply to a request for types."""
+    kind, body = _split(version, msg)
+    if kind != MP_MAP_TYPES:
+        fail("OFPBRC_BAD_SUBTYPE", "this reply does not tell types")
+    _unpack_map(body)
+    return body[_MAP.size :]

@@ -13,6 +13,7 @@ from switchd_process import Switchd
 FLOOD = ROOT / "examples" / "traces" / "syn-flood.pcap"
 SCENARIOS = Path(__file__).with_name("scenarios.py")
 NAMES = (
+    "structs",
     "broken_program", "create_only", "flow", "flow_without_program", "large_map", "large_program",
     "load_show_unload", "load_source", "many_at_once", "maps", "numbers", "periodic", "replace",
     "send_maps", "start_load",
@@ -67,6 +68,13 @@ def _load_show_unload(value: Any) -> None:
     assert by_number[first] == ["pending", "services", "limit", "refused"]
     assert value["one"] == [7] and value["left"] == [7]
     assert value["size"] == (ROOT / "examples/bpf/port_scan.o").stat().st_size
+
+
+def _structs(value: Any) -> None:
+    assert value["written"] == {"0a00000100350000": "05" + "00" * 7 + "07" + "00" * 7}
+    assert value["left"] == 0
+    kind, _, text = value["unknown"]
+    assert kind == "TypedValueError" and "unknown field 'x'" in text
 
 
 def _load_source(value: Any) -> None:

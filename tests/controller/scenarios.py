@@ -146,6 +146,19 @@ class Scenarios(app_manager.OSKenApp):
             "refused": [told.xid == bad, told.error, told.text],
         }
 
+    def scenario_structs(self, datapath: Any, programs: FilterPrograms) -> Any:
+        number = programs.load(FILTERS / "syn_flood.o")
+        server = {"addr": "ip:10.0.0.1", "port": 53, "zero": 0}
+        service = {"since_ns": 5, "half_open": 7, "pad": 0}
+        programs.update(number, "services", [(server, service)])
+        written = programs.dump(number, "services")
+        programs.delete(number, "services", ["{addr=ip:10.0.0.1, port=be16:53, zero=0}"])
+        return {
+            "written": {k.hex(): v.hex() for k, v in written.items()},
+            "left": len(programs.dump(number, "services")),
+            "unknown": refused(lambda: programs.update(number, "services", [({"x": 1}, service)])),
+        }
+
     def scenario_maps(self, datapath: Any, programs: FilterPrograms) -> Any:
         number = programs.load(FILTERS / "stateless_firewall.o")
         shown = {m.name: m.number for m in programs.programs(number)[0].maps}

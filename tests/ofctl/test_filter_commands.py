@@ -10,11 +10,18 @@ from pathlib import Path
 import pytest
 from stock import oko, plain
 
+from oko.bpf import layouts
+from oko.errors import OkoError
+from oko.openflow import extension
+from oko.openflow.client import RefusedError
+from oko.openflow.common import OF13
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "switch"))
 from switchd_process import Switchd
 
 ROOT = Path(__file__).resolve().parents[2]
 FIREWALL = str(ROOT / "examples" / "bpf" / "stateless_firewall.o")
+RATE_LIMITER = str(ROOT / "examples" / "bpf" / "rate_limiter.o")
 SYN_FLOOD = str(ROOT / "examples" / "bpf" / "syn_flood.o")
 
 
@@ -181,10 +188,10 @@ def test_typed_entries(switch, tmp_path):
     assert shown == "ip:1.2.3.4 -> 1\n" or " -> " in shown
 
 
-def test_structs_by_field(switch):
-    """With the object's type information, what is shown can be written."""
+@pytest.mark.parametrize("typed", ["--typed", f"--object={SYN_FLOOD}"], ids=["told", "object"])
+def test_structs_by_field(switch, typed):
+    """What is shown can be written: the switch tells the types, or the object here does."""
     switch("load-filter-prog", "br0", "1", SYN_FLOOD)
-    typed = f"--object={SYN_FLOOD}"
     switch(typed, "update-map", "br0", "1", "map=limit", "key=0", "value=5")
     assert switch(typed, "dump-map", "br0", "1", "limit") == "0 -> 5\n"
     before = json.loads(switch("show-filter-prog", "br0", "1", "--json"))["programs"][0]["maps"]
@@ -200,6 +207,47 @@ def test_structs_by_field(switch):
     assert switch(typed, "dump-map", "br0", "1", "services") == line + "\n"
     reason = switch.refuses(typed, "update-map", "br0", "1", "map=services", "key={x=1}", "value=1")
     assert "unknown field 'x'" in reason
+    (entry,) = json.loads(switch("dump-map", "br0", "1", "services", "--json"))["entries"]
+    assert isinstance(entry["key_typed"], dict) and isinstance(entry["value_typed"], dict)
+
+
+def test_an_object_without_types(switch):
+    """Oko's own style of map definitions says sizes only."""
+    switch("load-filter-prog", "br0", "1", RATE_LIMITER)
+    name = json.loads(switch("show-filter-prog", "br0", "1", "--json"))["programs"][0]["maps"][0]
+    (entry, *_) = json.loads(switch("dump-map", "br0", "1", name["name"], "--json"))["entries"]
+    assert set(entry) == {"key", "value"}
+    assert switch("dump-map", "br0", "1", name["name"], "--typed").startswith("hex:")
+
+
+def test_types_that_take_several_messages():
+    """And an older switch, which does not know the question."""
+    from oko.bpf.btf import Layout
+    from oko.ofctl.maps import read_types
+
+    member = Layout("int", 4, "a" * 500)
+    fields = tuple((f"{'b' * 200}{n}", 4 * n, member) for n in range(400))
+    key = Layout("struct", 1600, fields=fields)
+    name = extension.MapName(1, 0)
+    replies = list(extension.types_replies(OF13, 1, name, layouts.encode(key, None)))
+    assert len(replies) == 5 and all(len(reply) <= 65535 for reply in replies)
+
+    class Peer:
+        version = OF13
+
+        def __init__(self, refusal=""):
+            self.refusal = refusal
+
+        def multipart(self, request):
+            assert extension.decode_request(OF13, request) == extension.TypesOf(name)
+            if self.refusal:
+                raise RefusedError(OF13, 1, self.refusal, request)
+            return iter(replies)
+
+    assert read_types(Peer(), name, 1600, 4) == (key, None)
+    assert read_types(Peer("OFPBRC_BAD_SUBTYPE"), name, 1600, 4) == (None, None)
+    with pytest.raises(OkoError, match="BAD_VALUE"):
+        read_types(Peer("OFPBMC_BAD_VALUE"), name, 1600, 4)
 
 
 def test_many_entries_take_several_messages(switch, tmp_path):

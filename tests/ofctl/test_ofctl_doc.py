@@ -33,7 +33,7 @@ def test_the_sessions(tmp_path_factory, monkeypatch):
     with Switchd(run_dir, "--bridge", "br0", "--port", "1=null", "--port", "2=null") as daemon:
         daemon.wait_for("ready")
         session = [step for block in blocks for step in steps(block)]
-        assert len(session) == 12
+        assert len(session) == 11
         for command, printed in session:
             name, *arguments = shlex.split(command)
             assert name == "oko-ofctl"
