@@ -2,6 +2,7 @@
 #include "cls.h"
 
 #include "base/bits.h"
+#include "sieve.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -9,13 +10,16 @@
 /* A slot: 0 free, DEAD once taken, else a rule's address with the key's hash in the upper bits.
  * User space addresses have 47 bits on every platform we run on. */
 enum { TAG_SHIFT = 48, MIN_SLOTS = 8, MAX_DEAD_LAYOUT = 1024 };
+/* Sieves pay as long as they fit beside others into the first-level cache. */
+enum { MAX_SIEVE_SLOTS = 8192, PLACES_PER_SLOT = 8 };
 #define DEAD    1u
 #define ADDRESS ((1ull << TAG_SHIFT) - 1)
 
 struct oko_slots {
     struct oko_gc gc;
-    uint64_t mask; /* slots - 1 */
-    uint64_t pad[4];
+    uint64_t mask;   /* slots - 1 */
+    uint64_t *sieve; /* behind the slots; NULL: none */
+    uint64_t pad[3];
     uint64_t slot[];
 };
 
@@ -74,10 +78,13 @@ static uint64_t find_slot(const struct oko_slots *slots, uint64_t hash, const ui
 static struct oko_slots *slots_new(uint64_t n)
 {
     size_t size = sizeof(struct oko_slots) + n * sizeof(uint64_t);
+    size_t sieve = n <= MAX_SIEVE_SLOTS ? n * PLACES_PER_SLOT / 8 : 0;
+    size += sieve;
     struct oko_slots *slots = aligned_alloc(64, (size + 63) / 64 * 64);
     if (slots) {
         memset(slots, 0, size);
         slots->mask = n - 1;
+        slots->sieve = sieve ? slots->slot + n : NULL;
     }
     return slots;
 }
@@ -90,20 +97,46 @@ static void put_slot(struct oko_slots *slots, uint64_t hash, uint64_t value)
     slots->slot[i] = value;
 }
 
-/* Room for one more key at a load of at most a half, so that a miss ends soon. */
+static struct oko_sieve_form form_of(const struct oko_subtable *st)
+{
+    return (struct oko_sieve_form){st->n_words, st->word, st->mask, st->salt};
+}
+
+static uint32_t last_place(const struct oko_slots *slots)
+{
+    return (uint32_t)(slots->mask + 1) * PLACES_PER_SLOT - 1;
+}
+
+/* Before the key's rule can be seen. */
+static void sow(struct oko_subtable *st, struct oko_slots *slots, const uint64_t *words)
+{
+    if (!slots->sieve)
+        return;
+    struct oko_sieve_form form = form_of(st);
+    uint32_t place = oko_sieve_place(&form, words, last_place(slots));
+    uint64_t *bits = &slots->sieve[place / 64];
+    OKO_STORE(bits, *bits | 1ull << place % 64);
+    st->n_sown++;
+}
+
+/* Room for one more key at a load of at most a half, so that a miss ends soon; and a sieve that is
+ * not clogged by keys that are gone. */
 static int make_room(const struct oko_cls *cls, struct oko_subtable *st)
 {
     struct oko_slots *old = st->slots;
-    if (old && 2 * ((uint64_t)st->n_keys + st->n_dead + 1) <= old->mask + 1)
+    if (old && 2 * ((uint64_t)st->n_keys + st->n_dead + 1) <= old->mask + 1 &&
+        st->n_sown <= old->mask)
         return 0;
     uint64_t n = oko_pow2_at_least(4 * ((uint64_t)st->n_keys + 1));
     struct oko_slots *slots = slots_new(n < MIN_SLOTS ? MIN_SLOTS : n);
     if (!slots)
         return OKO_E_NOMEM;
+    st->n_sown = 0;
     for (uint64_t i = 0; old && i <= old->mask; i++)
         if (old->slot[i] > DEAD) {
             const struct oko_rule *rule = rule_of(old->slot[i]);
             put_slot(slots, hash_words(cls, rule->key, st->n_words), old->slot[i]);
+            sow(st, slots, rule->key);
         }
     st->n_dead = 0;
     OKO_STORE_RELEASE(&st->slots, slots);
@@ -220,15 +253,17 @@ static struct oko_subtable *find_subtable(const struct oko_order *order, const s
     return NULL;
 }
 
-static struct oko_subtable *subtable_new(const struct oko_key *mask)
+static struct oko_subtable *subtable_new(const struct oko_cls *cls, const struct oko_key *mask)
 {
     struct oko_subtable *st = calloc(1, sizeof *st);
     if (!st)
         return NULL;
     st->min_rank = UINT64_MAX;
+    uint64_t secret = cls->hash->s[0];
     for (uint32_t i = 0; i < OKO_KEY_WORDS; i++)
         if (oko_key_words(mask)[i]) {
             st->word[st->n_words] = (uint8_t)i;
+            st->salt[st->n_words] = oko_hash_splitmix(&secret);
             st->mask[st->n_words++] = oko_key_words(mask)[i];
         }
     return st;
@@ -263,7 +298,7 @@ int oko_cls_insert(struct oko_cls *cls, struct oko_rule *rule, const struct oko_
 {
     struct oko_subtable *st = find_subtable(cls->order, mask);
     bool fresh = st == NULL;
-    if (fresh && !(st = subtable_new(mask)))
+    if (fresh && !(st = subtable_new(cls, mask)))
         return OKO_E_NOMEM;
     uint64_t old_rank = st->min_rank;
     int rc = make_room(cls, st);
@@ -296,6 +331,7 @@ int oko_cls_insert(struct oko_cls *cls, struct oko_rule *rule, const struct oko_
             i = (i + 1) & st->slots->mask;
         st->n_dead -= st->slots->slot[i] == DEAD;
         st->n_keys++;
+        sow(st, st->slots, rule->key);
         OKO_STORE_RELEASE(&st->slots->slot[i], slot_of(rule, hash));
         return 0;
     }
@@ -689,6 +725,7 @@ uint32_t oko_cls_like_first(const struct oko_cls *cls, const struct oko_key *key
 /* ---------------------------------------------------------------- lookups of a burst */
 
 enum { MAX_BURST = 32, MAX_QUICK_WORDS = 4 };
+enum { MANY_MASKS = 4, MANY_PACKETS = 8 }; /* from so many on it pays to ask sieves first */
 
 /* One subtable's heads for the packets todo: head[i], NULL where nothing fits. In three passes, so
  * that the processor works on all packets at once and memory answers meanwhile. Inlined for each
@@ -756,27 +793,45 @@ static uint32_t probe_any(const struct oko_cls *cls, const struct oko_subtable *
     return found;
 }
 
+/* Of the packets todo, those that the subtable may know. */
+static uint32_t sift(const struct oko_subtable *st, const struct oko_key *keys, uint32_t todo,
+                     struct oko_columns *columns)
+{
+    const struct oko_slots *slots = OKO_LOAD_ACQUIRE(&st->slots);
+    if (!slots->sieve || st->n_words == 0)
+        return todo;
+    struct oko_sieve_form form = form_of(st);
+    return oko_sieve(&form, keys, todo, columns, slots->sieve, last_place(slots));
+}
+
 void oko_cls_lookup_burst(const struct oko_cls *cls, const struct oko_key *keys, uint32_t todo,
                           uint64_t version, struct oko_cands *cands)
 {
     const struct oko_order *order = OKO_LOAD_ACQUIRE(&cls->order);
     const struct oko_rule *head[MAX_BURST];
     uint64_t limit[MAX_BURST];
+    struct oko_columns columns;
+    bool many = order->n >= MANY_MASKS && __builtin_popcount(todo) >= MANY_PACKETS;
+    uint32_t limited = 0; /* packets whose search may end early */
+    columns.have = 0;
     for (uint32_t rest = todo; rest; rest &= rest - 1) {
         uint32_t i = (uint32_t)__builtin_ctz(rest);
         cands[i].n = cands[i].more = 0;
         limit[i] = UINT64_MAX;
     }
     for (uint32_t s = 0; s < order->n && todo; s++) {
-        uint32_t found = probe_any(cls, order->at[s].subtable, keys, todo, head);
+        const struct oko_subtable *st = order->at[s].subtable;
+        uint32_t known = many ? sift(st, keys, todo, &columns) : todo;
+        uint32_t found = probe_any(cls, st, keys, known, head);
         for (uint32_t rest = found; rest; rest &= rest - 1) {
             uint32_t i = (uint32_t)__builtin_ctz(rest);
             limit[i] = collect(&cands[i], head[i], version, 0, limit[i]);
+            limited |= limit[i] != UINT64_MAX ? 1u << i : 0;
         }
         if (s + 1 == order->n)
             break;
         uint64_t next_rank = order->at[s + 1].min_rank; /* nothing further down ranks before */
-        for (uint32_t rest = todo; rest; rest &= rest - 1) {
+        for (uint32_t rest = todo & limited; rest; rest &= rest - 1) {
             uint32_t i = (uint32_t)__builtin_ctz(rest);
             if (limit[i] < next_rank)
                 todo &= ~(1u << i);

@@ -15,6 +15,9 @@
  * they may still see goes through gc.h. Which of the rules count is decided by the version that the
  * reader brings (rule.h), so it does not matter when exactly a rule appears here.
  *
+ * In a table with many masks most probes find nothing; a sieve (sieve.h) spares a burst nearly all
+ * of these.
+ *
  * What it leaves out: prefix tries and staged lookups, which narrow megaflows; there are none
  * here. */
 #ifndef OKO_CLS_H
@@ -54,9 +57,11 @@ struct oko_subtable {
     uint32_t n_dead; /* slots whose rule is gone */
     uint32_t n_top;  /* rules of the best priority */
     uint32_t n_gone; /* rules removed since min_rank was exact */
+    uint32_t n_sown; /* keys that set a bit in the slots' sieve */
     uint32_t n_words;
     uint8_t word[OKO_KEY_WORDS];
     uint64_t mask[OKO_KEY_WORDS];
+    uint64_t salt[OKO_KEY_WORDS]; /* of the sieve */
 };
 
 struct oko_cls {

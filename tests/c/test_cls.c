@@ -2,6 +2,7 @@
  * commits in between. The list is searched from the top; it knows nothing of subtables. */
 #include "check.h"
 #include "cls.h"
+#include "sieve.h"
 
 #ifdef __SANITIZE_THREAD__ /* one thread: nothing to find, and slow */
 enum { ROUNDS = 40 };
@@ -349,6 +350,91 @@ static void test_long_chain(void)
     oko_cls_destroy(&cls);
 }
 
+/* A sieve lets every key through that it was given, with vectors and without, hardly any other, and
+ * nothing but the bits of its masks counts. */
+static void test_sieve(void)
+{
+    enum { PLACES = 1 << 14, KEYS = 256 };
+    static struct oko_key keys[KEYS], strangers[OKO_SIEVE_BURST];
+    static struct oko_columns columns;
+    static uint64_t bits[PLACES / 64];
+    _Static_assert(OKO_KEY_WORDS >= 25, "five words, of five each");
+    for (uint32_t n = 0; n <= 5; n++) {
+        uint8_t word[5];
+        uint64_t mask[5], salt[5], packed[5];
+        struct oko_sieve_form form = {n, word, mask, salt};
+        for (uint32_t i = 0; i < n; i++) {
+            word[i] = (uint8_t)(5 * i + pick(5));
+            mask[i] = next_random(&seed) | 0xff;
+            salt[i] = next_random(&seed);
+        }
+        memset(bits, 0, sizeof bits);
+        for (uint32_t k = 0; k < KEYS; k++) {
+            for (uint32_t i = 0; i < OKO_KEY_WORDS; i++)
+                ((uint64_t *)(void *)&keys[k])[i] = next_random(&seed);
+            for (uint32_t i = 0; i < n; i++)
+                packed[i] = oko_key_words(&keys[k])[word[i]] & mask[i];
+            uint32_t place = oko_sieve_place(&form, packed, PLACES - 1);
+            CHECK(place < PLACES);
+            bits[place / 64] |= 1ull << place % 64;
+            for (uint32_t i = 0; i < n; i++) /* what is masked out does not count */
+                ((uint64_t *)(void *)&keys[k])[word[i]] ^= next_random(&seed) & ~mask[i];
+        }
+        uint32_t passed = 0, asked = 0;
+        for (uint32_t k = 0; k < KEYS; k += OKO_SIEVE_BURST) {
+            uint32_t todo = k ? (uint32_t)next_random(&seed) : UINT32_MAX;
+            columns.have = 0;
+            CHECK(oko_sieve(&form, &keys[k], todo, &columns, bits, PLACES - 1) == todo);
+            CHECK(oko_sieve_plain(&form, &keys[k], todo, bits, PLACES - 1) == todo);
+            for (uint32_t i = 0; i < OKO_SIEVE_BURST; i++)
+                for (uint32_t w = 0; w < OKO_KEY_WORDS; w++)
+                    ((uint64_t *)(void *)&strangers[i])[w] = next_random(&seed);
+            columns.have = 0;
+            uint32_t pass = oko_sieve(&form, strangers, todo, &columns, bits, PLACES - 1);
+            CHECK(pass == oko_sieve_plain(&form, strangers, todo, bits, PLACES - 1));
+            passed += (uint32_t)__builtin_popcount(pass);
+            asked += (uint32_t)__builtin_popcount(todo);
+        }
+        CHECK(n == 0 ? passed == asked : passed < asked / 8); /* expected: 1 in 64 */
+    }
+}
+
+/* The sieve of a subtable whose keys come and go is made anew before it lets everything through. */
+static void test_clogged_sieve(void)
+{
+    struct oko_cls cls;
+    CHECK(oko_cls_init(&cls, &gc, &hash, &next_layout) == 0);
+    struct oko_match match = {0};
+    memset(match.mask.ipv4_src, 0xff, 4);
+    const struct oko_subtable *st = NULL;
+    for (uint32_t i = 0; i < 2000; i++) {
+        memcpy(match.key.ipv4_src, &i, 4);
+        struct oko_rule *rule = make_rule(&match, 1, 0);
+        CHECK(oko_cls_insert(&cls, rule, &match.mask) == 0);
+        CHECK(st == NULL || rule->subtable == st);
+        st = rule->subtable;
+        CHECK(st->n_sown >= st->n_keys && st->n_sown <= 17 + 4 * st->n_keys);
+        if (i >= 10) {
+            struct oko_match old = match;
+            uint32_t gone = i - 10;
+            memcpy(old.key.ipv4_src, &gone, 4);
+            struct oko_rule *found = oko_cls_find(&cls, &old, 1, 0, 1);
+            CHECK(found);
+            oko_cls_unlink(&cls, found);
+            free_rule(&gc, &found->gc);
+        }
+    }
+    for (uint32_t i = 1990; i < 2000; i++) {
+        memcpy(match.key.ipv4_src, &i, 4);
+        struct oko_rule *found = oko_cls_find(&cls, &match, 1, 0, 1);
+        CHECK(found);
+        oko_cls_unlink(&cls, found);
+        free_rule(&gc, &found->gc);
+    }
+    oko_gc_drain(&gc);
+    oko_cls_destroy(&cls);
+}
+
 int main(void)
 {
     CHECK(oko_qsbr_new(1, &qsbr) == 0);
@@ -359,6 +445,8 @@ int main(void)
     test_random(MAX_MASKS);
     test_big();
     test_long_chain();
+    test_sieve();
+    test_clogged_sieve();
     oko_qsbr_free(qsbr);
     printf("test_cls: ok\n");
     return 0;

@@ -88,6 +88,14 @@ DATAPATH = [
         "test_bursts",
     ),
     Fault(
+        "sieve-forgets",
+        "a sieve does not know a key that was added, so its flow is not found",
+        "csrc/cls.c",
+        "        sow(st, st->slots, rule->key);\n        OKO_STORE_REL",
+        "        OKO_STORE_REL",
+        "test_cls",
+    ),
+    Fault(
         "length-8",
         "programs are told that every packet has 8 bytes",
         "csrc/worker.c",
