@@ -5,6 +5,7 @@
 #include "commit.h"
 #include "live.h"
 #include "pipeline.h"
+#include "queue.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -110,6 +111,7 @@ static void free_port(struct oko_port *port)
 {
     if (port->ops && port->ops->close)
         port->ops->close(port);
+    oko_queues_free(port->queues);
     free(port->counters);
     free(port);
 }

@@ -305,6 +305,7 @@ const char *oko_drop_name(uint32_t drop)
         [OKO_DROP_INVALID_TTL] = "invalid-ttl",
         [OKO_DROP_NO_BUFFER] = "no-buffer",
         [OKO_DROP_GROUP] = "no-group",
+        [OKO_DROP_QUEUE_RATE] = "queue-rate",
         [OKO_DROP_TX_FAILED] = "port-tx-failed",
         [OKO_DROP_PORT] = "no-port",
         [OKO_DROP_IN_PORT] = "output-to-in-port",

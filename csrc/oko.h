@@ -416,7 +416,7 @@ enum oko_op {
     OKO_OP_OUTPUT = 16, /* port (also reserved ones); payload: u32 max_len, u32 0. CONTROLLER: bytes
                            of the packet-in; other ports: cut the frame to it, 0 = whole */
     OKO_OP_GROUP = 17,  /* group id */
-    OKO_OP_SET_QUEUE = 18, /* queue id */
+    OKO_OP_SET_QUEUE = 18, /* queue id (oko_dp_port_set_queues) */
     OKO_OP_SET_FIELD = 19, /* field; payload: u8 value[16], u8 mask[16] as oko_match_field */
     OKO_OP_MOVE = 20,      /* n_bits; payload: u16 src field, src ofs, dst field, dst ofs */
     OKO_OP_PUSH_VLAN = 21, /* TPID */
@@ -598,6 +598,28 @@ int oko_dp_port_remove(struct oko_dp *dp, uint32_t number);
 int oko_dp_port_set_flags(struct oko_dp *dp, uint32_t number, uint32_t flags);
 /* Fills at most max records in rising number; returns how many ports there are. */
 uint32_t oko_dp_ports(struct oko_dp *dp, struct oko_port_info *out, uint32_t max);
+
+/* A queue of a port, which set_queue chooses: counted for itself, and beyond max_rate bit/s (0 =
+ * no limit; a tenth of a second may come at once) dropped. Nothing is put in order. */
+struct oko_queue_spec {
+    uint32_t id; /* 0..0xfffffffe */
+    uint32_t reserved;
+    uint64_t max_rate;
+};
+struct oko_queue_info {
+    uint32_t port;
+    uint32_t id;
+    uint64_t max_rate;
+    uint64_t tx_packets, tx_bytes;
+    uint64_t tx_errors; /* dropped: beyond the rate, or the port could not take it */
+    uint64_t created_ns;
+};
+/* From now on these are the port's queues (by rising id, at most 1,024); those that it has already
+ * keep their counters. A packet with another queue uses queue 0 if that is declared, else none. */
+int oko_dp_port_set_queues(struct oko_dp *dp, uint32_t number, const struct oko_queue_spec *specs,
+                           uint32_t n, struct oko_error *error);
+/* Fills at most max records in rising port and queue; returns how many there are. */
+uint32_t oko_dp_queues(struct oko_dp *dp, struct oko_queue_info *out, uint32_t max);
 
 /* A frame that left through a memory port; len bytes follow, padded to 8. */
 struct oko_mem_frame {
@@ -837,6 +859,7 @@ enum oko_drop {
     OKO_DROP_INVALID_TTL, /* decremented at 0 or 1 */
     OKO_DROP_NO_BUFFER,   /* out of frame buffers, or of room in front of the frame */
     OKO_DROP_GROUP,       /* no such group, or no live bucket */
+    OKO_DROP_QUEUE_RATE,  /* beyond the highest rate of its queue */
     OKO_DROP_TX_FAILED,   /* the port could not take it */
     OKO_DROP_PORT,        /* output to a port that is absent, down or does not forward */
     OKO_DROP_IN_PORT,     /* output to the port where it came from */

@@ -1,6 +1,8 @@
 /* Sending: ordinary ports, the reserved ones, NORMAL, and packet-ins. */
 #include "pipeline.h"
 
+#include "queue.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,6 +33,17 @@ static void flush_later(struct oko_worker *w, struct oko_port *port)
     w->flush[w->n_flush++] = port;
 }
 
+/* The packet goes no further than to this port. */
+static void lose(struct oko_exec *x, struct oko_port *port, struct oko_queue *queue,
+                 enum oko_drop reason)
+{
+    uint32_t worker = x->worker->index;
+    oko_count(&port->counters[worker].tx_dropped, 1);
+    if (queue)
+        oko_count(&queue->counters[worker].errors, 1);
+    oko_drop_note(x, reason);
+}
+
 /* A copy of the packet as it is now leaves through a port, whatever its flags. */
 static void send(struct oko_exec *x, struct oko_port *port)
 {
@@ -42,19 +55,28 @@ static void send(struct oko_exec *x, struct oko_port *port)
         OKO_TRACE(w, OKO_TRACE_OUTPUT, x->depth, x->table, NULL, port->number, x->pkt->len);
         return;
     }
+    /* What the wire would carry: as it came, plus or minus what actions added. */
+    uint32_t wire = x->pkt->meta.wire_len + (x->pkt->len - x->pkt->pass_len);
+    const struct oko_queues *queues = OKO_LOAD_ACQUIRE(&port->queues);
+    struct oko_queue *queue = queues ? oko_queues_find(queues, x->pkt->queue) : NULL;
+    if (queue && !oko_queue_admits(queue, x->pkt->meta.rx_ns, wire)) {
+        lose(x, port, queue, OKO_DROP_QUEUE_RATE);
+        return;
+    }
     if (ops && ops->tx) {
         if (ops->flush)
             flush_later(w, port);
         if (ops->tx(port, w->index, x->pkt)) {
-            oko_count(&counters->tx_dropped, 1);
-            oko_drop_note(x, OKO_DROP_TX_FAILED);
+            lose(x, port, queue, OKO_DROP_TX_FAILED);
             return;
         }
     }
-    /* What the wire would carry: as it came, plus or minus what actions added. */
-    uint32_t wire = x->pkt->meta.wire_len + (x->pkt->len - x->pkt->pass_len);
     oko_count(&counters->tx_packets, 1);
     oko_count(&counters->tx_bytes, wire);
+    if (queue) {
+        oko_count(&queue->counters[w->index].packets, 1);
+        oko_count(&queue->counters[w->index].bytes, wire);
+    }
     x->n_out++;
     OKO_TRACE(w, OKO_TRACE_OUTPUT, x->depth, x->table, NULL, port->number, x->pkt->len);
 }
@@ -79,7 +101,8 @@ void oko_find_out(struct oko_worker *w, uint32_t number)
     oko_flush_out(w);
     w->out_number = number;
     w->out_port = oko_set_find(w->view->ports, number);
-    if (w->out_port && (!forwards(w->out_port) || (w->out_port->ops && w->out_port->ops->tx)))
+    if (w->out_port && (!forwards(w->out_port) || (w->out_port->ops && w->out_port->ops->tx) ||
+                        OKO_LOAD(&w->out_port->queues)))
         w->out_port = NULL;
 }
 

@@ -63,6 +63,8 @@ struct oko_port_counters {
 
 _Static_assert(sizeof(struct oko_port_counters) == 64, "a cache line each");
 
+struct oko_queues; /* queue.h */
+
 struct oko_port {
     struct oko_gc gc;
     const struct oko_port_ops *ops; /* NULL: a null port */
@@ -71,6 +73,7 @@ struct oko_port {
     void *ctx;                          /* the implementation's own state */
     uint32_t flags;                     /* enum oko_port_flag; atomic */
     struct oko_port_counters *counters; /* [n_workers] */
+    struct oko_queues *queues;          /* queue.h; atomic; NULL: none are declared */
     uint64_t rx_dropped;                /* atomic: lost before they came here, as the port knows */
 };
 

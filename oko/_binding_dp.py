@@ -56,6 +56,20 @@ class PortInfo:
 
 
 @dataclass(frozen=True)
+class QueueInfo:
+    """struct oko_queue_info: a declared queue of a port and its counters. max_rate: bit/s, 0 = no
+    limit; created: ns of the datapath clock."""
+
+    port: int
+    id: int
+    max_rate: int
+    tx_packets: int
+    tx_bytes: int
+    tx_errors: int
+    created_ns: int
+
+
+@dataclass(frozen=True)
 class ProgramInfo:
     """struct oko_dp_prog_info: a program under its number."""
 
@@ -221,6 +235,17 @@ class Dp(Handle):
 
     def set_port_flags(self, number: int, flags: int) -> None:
         check(lib.oko_dp_port_set_flags(self._ptr, number, flags), what=f"port {number}")
+
+    def set_queues(self, number: int, queues: Sequence[tuple[int, int]]) -> None:
+        """(id, highest rate in bit/s or 0) of each, ids rising."""
+        specs = ffi.new("struct oko_queue_spec[]", max(1, len(queues)))
+        for out, (number_of_queue, max_rate) in zip(specs, queues, strict=False):
+            out.id, out.max_rate = number_of_queue, max_rate
+        error = ffi.new("struct oko_error *")
+        check(lib.oko_dp_port_set_queues(self._ptr, number, specs, len(queues), error), error)
+
+    def queues(self) -> list[QueueInfo]:
+        return self._listed("struct oko_queue_info[]", lib.oko_dp_queues, QueueInfo)
 
     def ports(self) -> list[PortInfo]:
         return self._listed("struct oko_port_info[]", lib.oko_dp_ports, PortInfo)

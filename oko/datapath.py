@@ -27,7 +27,7 @@ from types import TracebackType
 from typing import Any
 
 from . import _binding_dp as binding
-from ._binding_dp import PortInfo, Stats, TableInfo, TraceStep
+from ._binding_dp import PortInfo, QueueInfo, Stats, TableInfo, TraceStep
 from .bpf import typed
 from .bpf.spec import ProgramSpec
 from .errors import CoreError, MapError, OkoError
@@ -57,6 +57,7 @@ __all__ = [
     "MeterStats",
     "PortInfo",
     "ProgramStats",
+    "QueueInfo",
     "SentFrame",
     "Stats",
     "TableInfo",
@@ -485,6 +486,16 @@ class Datapath:
     def set_port_flags(self, number: int, flags: int) -> None:
         """NO_FLOOD, NO_FWD, NO_RECV, NO_PACKET_IN, DOWN."""
         self._dp.set_port_flags(number, flags)
+
+    def set_queues(self, number: int, queues: Mapping[int, int]) -> None:
+        """Declares a port's queues, which set_queue chooses: by number, the highest rate in bit/s
+        (0 = no limit) beyond which packets are dropped. Queues that it has already keep their
+        counters. A packet with another queue uses queue 0 if that is declared."""
+        self._dp.set_queues(number, sorted(queues.items()))
+
+    def queues(self) -> list[QueueInfo]:
+        """All declared queues in rising port and queue, with counters."""
+        return self._dp.queues()
 
     def ports(self) -> list[PortInfo]:
         """All ports in rising number, with counters."""

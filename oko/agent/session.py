@@ -360,9 +360,12 @@ class Session:
 
     def _queue_config(self, msg: bytes) -> Reply:
         port = port_messages.decode_queue_config_request(self.version, msg)
-        if port != PORT_ANY and all(p.number != port for p in self.bridge.ports()):
-            fail("OFPQOFC_BAD_PORT", f"there is no port {port}")
-        return [port_messages.encode_queue_config_reply(self.version, xid_of(msg), port)]
+        try:
+            found = self.bridge.queue_stats(None if port == PORT_ANY else port)
+        except BridgeError as exc:
+            fail("OFPQOFC_BAD_PORT", str(exc))
+        told = [(q.port, q.queue) for q in found[:4000]]  # what one message has room for
+        return [port_messages.encode_queue_config_reply(self.version, xid_of(msg), port, told)]
 
     # ---------------------------------------------------------------- roles and events
 

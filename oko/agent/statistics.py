@@ -15,6 +15,7 @@ from oko.openflow import common, flow_stats, groups, messages, meters, port_mess
 from oko.openflow.common import NICIRA, OF10, OF14, OF15, OKO, OpenFlowError, fail, take
 from oko.switch.bridge import BridgeError
 from oko.switch.config import version as software_version
+from oko.switch.ports import QueueStats
 from oko.switch.tables import N_TABLES
 
 if TYPE_CHECKING:
@@ -142,22 +143,33 @@ def _port_desc(session: Session, msg: bytes, body: bytes) -> Reply:
     return port_messages.port_desc_replies(session.version, _xid(msg), found)
 
 
-def _check_queue(session: Session, body: bytes) -> None:
+def _asked_queues(session: Session, body: bytes) -> list[QueueStats]:
+    """The declared queues that a request names."""
     port, queue = port_messages.decode_queue_request(session.version, body)
-    if port != PORT_ANY and all(there.number != port for there in session.bridge.ports()):
-        fail("OFPQOFC_BAD_PORT", f"there is no port {port}")
+    try:
+        found = session.bridge.queue_stats(None if port == PORT_ANY else port)
+    except BridgeError as exc:
+        raise OpenFlowError("OFPQOFC_BAD_PORT", str(exc)) from None
     if queue != port_messages.QUEUE_ALL:
-        fail("OFPQOFC_BAD_QUEUE", "ports have no queues")
+        found = [q for q in found if q.queue == queue]
+        if not found:
+            fail("OFPQOFC_BAD_QUEUE", f"queue {queue} is not declared")
+    return found
 
 
 def _queues(session: Session, msg: bytes, body: bytes) -> Reply:
-    _check_queue(session, body)
-    return port_messages.queue_stats_replies(session.version, _xid(msg), ())
+    told = (
+        port_messages.QueueCounters(
+            q.port, q.queue, q.tx_bytes, q.tx_packets, q.tx_errors, q.duration
+        )
+        for q in _asked_queues(session, body)
+    )
+    return port_messages.queue_stats_replies(session.version, _xid(msg), told)
 
 
 def _queue_desc(session: Session, msg: bytes, body: bytes) -> Reply:
-    _check_queue(session, body)
-    return port_messages.queue_desc_replies(session.version, _xid(msg))
+    told = [(q.port, q.queue) for q in _asked_queues(session, body)]
+    return port_messages.queue_desc_replies(session.version, _xid(msg), told)
 
 
 # ---------------------------------------------------------------- groups, meters

@@ -505,13 +505,21 @@ def decode_queue_stats(version: int, msg: bytes) -> list[QueueCounters]:
     return found
 
 
-def encode_queue_config_reply(version: int, xid: int, port: int) -> bytes:
-    """QUEUE_GET_CONFIG_REPLY (before 1.4) of a port without queues."""
+def encode_queue_config_reply(
+    version: int, xid: int, port: int, queues: Iterable[tuple[int, int]] = ()
+) -> bytes:
+    """QUEUE_GET_CONFIG_REPLY (before 1.4): (port, queue) of each, without properties: OpenFlow has
+    rates only as shares of the port's, which is not known."""
     number = TYPES[version].get("QUEUE_GET_CONFIG_REPLY")
     if number is None or version >= OF14:
         raise OpenFlowError("OFPBRC_BAD_TYPE", "1.4 asks for QUEUE_DESC")
-    body = struct.pack("!H6x", port_to_10(port)) if version == OF10 else struct.pack("!I4x", port)
-    return message(version, number, xid, body)
+    if version == OF10:
+        body = struct.pack("!H6x", port_to_10(port))
+        told = (_QUEUE_CONFIG_10.pack(queue, _QUEUE_CONFIG_10.size) for _, queue in queues)
+    else:
+        body = struct.pack("!I4x", port)
+        told = (_QUEUE_CONFIG_13.pack(queue, of, _QUEUE_CONFIG_13.size) for of, queue in queues)
+    return message(version, number, xid, body + b"".join(told))
 
 
 def decode_queue_config_request(version: int, msg: bytes) -> int:
@@ -579,6 +587,9 @@ def decode_queue_configs(version: int, msg: bytes) -> tuple[int, list[QueueConfi
     return port, found
 
 
-def queue_desc_replies(version: int, xid: int) -> Iterator[bytes]:
-    """The replies to a QUEUE_DESC request of 1.4: there are no queues."""
-    return multipart_replies(version, xid, MP_QUEUE_DESC, ())
+def queue_desc_replies(
+    version: int, xid: int, queues: Iterable[tuple[int, int]] = ()
+) -> Iterator[bytes]:
+    """The replies to a QUEUE_DESC request of 1.4: (port, queue) of each, without properties."""
+    told = (_QUEUE_CONFIG_13.pack(port, queue, _QUEUE_CONFIG_13.size) for port, queue in queues)
+    return multipart_replies(version, xid, MP_QUEUE_DESC, told)

@@ -67,7 +67,7 @@ from oko.switch.events import (
     SendMaps,
 )
 from oko.switch.names import action_error_name, error_name
-from oko.switch.ports import Port, PortStats
+from oko.switch.ports import Port, PortStats, QueueStats
 from oko.switch.state import State
 from oko.switch.tables import N_TABLES, Tables
 from oko.text.action_format import format_instructions
@@ -344,6 +344,7 @@ class Bridge:
             config.number, config.name, kind=config.kind, device=device,
             options=dict(config.options),
         )  # fmt: skip
+        self.set_queues(config.number, dict(config.queues))
 
     def remove_port(self, number: int) -> None:
         """Removes a port; flows that name it stay, and drop."""
@@ -413,6 +414,26 @@ class Bridge:
             for p in self.datapath.ports()
             if number in (None, p.number)
         ]
+
+    def set_queues(self, number: int, queues: Mapping[int, int]) -> None:
+        """Declares the queues of a port: by number, bit/s beyond which packets are dropped (0: no
+        limit). Those that it has already keep their counters."""
+        self._port(number)
+        self.datapath.set_queues(number, queues)
+
+    def queue_stats(self, number: int | None = None) -> list[QueueStats]:
+        """Declared queues of one port, or (None) of all, with counters."""
+        if number is not None:
+            self._port(number)
+        now = self.now
+        return [
+            QueueStats(
+                q.port, q.id, q.tx_bytes, q.tx_packets, q.tx_errors,
+                max(0, now - q.created_ns), q.max_rate,
+            )
+            for q in self.datapath.queues()
+            if number in (None, q.port)
+        ]  # fmt: skip
 
     # ---------------------------------------------------------------- changes
 

@@ -45,13 +45,15 @@ class ConfigError(OkoError):
 
 @dataclass(frozen=True, slots=True)
 class PortConfig:
-    """A port: its OpenFlow number, kind, the device or file that it stands for, and options."""
+    """A port: its OpenFlow number, kind, the device or file that it stands for, options, and queues
+    as (number, highest rate in bit/s or 0)."""
 
     number: int
     kind: str
     name: str
     target: str = ""
     options: tuple[tuple[str, str], ...] = ()
+    queues: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +131,15 @@ def parse_port(text: str) -> PortConfig:
     if kind in NEEDS_NAME and not target and not (kind == "pcap" and options):
         raise ConfigError(f"port {text!r}: {kind} of what?", f"{number_text}={kind}:NAME")
     pairs = []
+    queues: dict[int, int] = {}
     for option in options:
         key, _, value = option.partition("=")
+        if key == "queue":
+            queue, rate = parse_queue(value, text)
+            if queue in queues:
+                raise ConfigError(f"port {text!r}: queue {queue} twice")
+            queues[queue] = rate
+            continue
         if key not in (*PORT_OPTIONS.get(kind, ()), "name"):
             raise ConfigError(f"port {text!r}: {kind} has no option {key!r}")
         pairs.append((key, value))
@@ -140,7 +149,21 @@ def parse_port(text: str) -> PortConfig:
         name = "LOCAL" if number == LOCAL else f"port{number}"
     if len(name.encode()) > 31:
         raise ConfigError(f"port {text!r}: the name is longer than 31 bytes")
-    return PortConfig(number, kind, name, target, tuple(p for p in pairs if p[0] != "name"))
+    left = tuple(p for p in pairs if p[0] != "name")
+    return PortConfig(number, kind, name, target, left, tuple(sorted(queues.items())))
+
+
+def parse_queue(value: str, where: str) -> tuple[int, int]:
+    """NUMBER[:RATE], RATE in bit/s with k, M or G: 1:10M."""
+    found = re.fullmatch(r"(\d{1,10})(?::(\d+)([kMG]?))?", value)
+    if not found or int(found[1]) >= 0xFFFFFFFF:
+        raise ConfigError(
+            f"port {where!r}: queue={value} is not NUMBER[:RATE]", "e.g. queue=1:10M, in bit/s"
+        )
+    rate = int(found[2] or 0) * {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}[found[3] or ""]
+    if found[2] and not 1000 <= rate <= 10**12:
+        raise ConfigError(f"port {where!r}: queue={value}: the rate is not in 1k..1000G")
+    return int(found[1]), rate
 
 
 PORT_OPTIONS: dict[str, tuple[str, ...]] = {"pcap": ("write", "loop", "speed")}
@@ -406,7 +429,8 @@ def parser() -> argparse.ArgumentParser:
         group.add_argument(flag, dest=dest, action=_OfBridge, **rest)
 
     own("--dpid", "dpid", metavar="HEX", help="datapath id; made from the name otherwise")
-    own("--port", "ports", metavar="N=KIND[:DEVICE]", help=f"kinds: {', '.join(KINDS)}")
+    own("--port", "ports", metavar="N=KIND[:DEVICE]",
+        help=f"kinds: {', '.join(KINDS)}; ,queue=N[:RATE] declares a queue")  # fmt: skip
     own("--controller", "controllers", metavar="TARGET", help="tcp:HOST:PORT, ssl:..., unix:PATH")
     own("--listen", "listeners", metavar="TARGET", help="ptcp:[PORT[:HOST]], pssl:..., punix:PATH")
     own("--protocols", "protocols", metavar="LIST", help="e.g. OpenFlow10,OpenFlow13")

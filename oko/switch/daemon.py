@@ -23,6 +23,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -369,12 +370,19 @@ class Daemon:
             if getattr(old, key) != getattr(own, key):
                 logger.warning("bridge %s: %s changes at the next start", own.name, key)
         bridge.fail_mode = own.fail_mode
-        for port in set(old.ports) - set(own.ports):
+        unlike = {replace(port, queues=()): port for port in old.ports}
+        for port in own.ports:  # only other queues: the port stays
+            there_was = unlike.get(replace(port, queues=()))
+            if there_was is not None and there_was != port:
+                bridge.set_queues(port.number, dict(port.queues))
+        same = {replace(port, queues=()) for port in own.ports} & unlike.keys()
+        for port in {port for bare, port in unlike.items() if bare not in same}:
             bridge.remove_port(port.number)
             if port.number == LOCAL:
                 bridge.add_port(LOCAL, bridge.name)
-        for port in sorted(set(own.ports) - set(old.ports), key=lambda p: p.number):
-            self._add_port(bridge, port)
+        for port in sorted(own.ports, key=lambda p: p.number):
+            if replace(port, queues=()) not in same:
+                self._add_port(bridge, port)
         for target in set(old.controllers) - set(own.controllers):
             await agent.disconnect(target)
         for target in own.controllers:

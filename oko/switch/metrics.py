@@ -82,6 +82,18 @@ def _bridge(page: _Page, bridge: Bridge) -> None:
                 for p in bridge.datapath.ports()
             ],
         )  # fmt: skip
+    for field, what in (
+        ("tx_packets", "Packets sent"), ("tx_bytes", "Bytes sent"),
+        ("tx_errors", "Packets beyond the rate, or that the port could not send"),
+    ):  # fmt: skip
+        page.add(
+            f"oko_queue_{field}_total", "counter", f"{what}, by declared queue.",
+            [
+                ({**own, "port": q.port, "name": names.get(q.port, ""), "queue": q.queue},
+                 getattr(q, field))
+                for q in bridge.queue_stats()
+            ],
+        )  # fmt: skip
     page.add(
         "oko_drops_total", "counter", "Packets dropped, by reason.",
         [({**own, "reason": reason}, n) for reason, n in bridge.datapath.drops().items()],

@@ -67,6 +67,20 @@ class PortStats:
     duration: int
 
 
+@dataclass(frozen=True, slots=True)
+class QueueStats:
+    """struct ofp_queue_stats; duration in ns since the queue was declared; max_rate: bit/s, 0 = no
+    limit. tx_errors: dropped, beyond the rate or because the port could not take it."""
+
+    port: int
+    queue: int
+    tx_bytes: int
+    tx_packets: int
+    tx_errors: int
+    duration: int
+    max_rate: int = 0
+
+
 def flags_of(config: int, state: int) -> int:
     """The datapath's port flags (enum oko_port_flag) for OFPPC_* and OFPPS_* bits."""
     flags = sum(flag for bit, flag in _FLAGS if config & bit)

@@ -79,7 +79,7 @@ MAX_SET_FIELDS = 256  # set-fields and moves that an action set holds
 # Reasons for a drop, the first that applies (enum oko_drop).
 DROPS = (
     "resubmit-limit", "too-long", "port-no-recv", "meter", "invalid-ttl", "no-buffer", "no-group",
-    "port-tx-failed", "no-port", "output-to-in-port", "normal", "table-miss", "drop",
+    "queue-rate", "port-tx-failed", "no-port", "output-to-in-port", "normal", "table-miss", "drop",
 )  # fmt: skip
 
 Program = Callable[["PassMeta", bytes], bool]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fault import Fault
 
 REPLACE = "tests/switch/test_map_replace.py::"
+QUEUES = "tests/switch/test_queues.py::"
 CACHE = "tests/switch/test_cache_view.py::"
 
 SWITCH = [
@@ -41,5 +42,21 @@ SWITCH = [
         "    if (!still_good(w, place, table, &key))",
         "    if (0 && !still_good(w, place, table, &key))",
         CACHE + "test_changed_flows_are_not_shown",
+    ),
+    Fault(
+        "queue-of-no-choice",
+        "every packet uses queue 0",
+        "csrc/output.c",
+        "oko_queues_find(queues, x->pkt->queue)",
+        "oko_queues_find(queues, 0)",
+        QUEUES + "test_against_counting",
+    ),
+    Fault(
+        "queue-without-rate",
+        "a queue's rate is not kept",
+        "csrc/queue.c",
+        "    return !meter || !oko_meter_run(meter, now_ns, wire_len);",
+        "    return !meter || !oko_meter_run(meter, now_ns, wire_len) || true;",
+        QUEUES + "test_a_rate_is_kept_and_its_drops_have_a_name",
     ),
 ]
