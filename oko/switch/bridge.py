@@ -248,7 +248,7 @@ class Trace:
 
 class Bridge:
     """A bridge. dpid: the 64-bit datapath id, None: made from the local port's address. max_flows:
-    of the datapath, 0 = its default; table_limits: flows that single tables may hold.
+    of the datapath, 0 = its default.
 
     fail_mode says what happens while no controller is connected: "secure" leaves the tables alone,
     "standalone" switches normally.
@@ -263,13 +263,12 @@ class Bridge:
         fail_mode: str = "secure",
         max_uploads: int = 16,
         max_flows: int = 0,
-        table_limits: Mapping[int, int] = MappingProxyType({}),
     ) -> None:
         self.name = name
         self.datapath = Datapath(workers=2) if datapath is None else datapath
         self.fail_mode = fail_mode
         self.max_uploads = max_uploads
-        self.tables = Tables(self.datapath, max_flows, table_limits)
+        self.tables = Tables(self.datapath, max_flows)
         self._ports: dict[int, Port] = {}
         self._port_born: dict[int, int] = {}
         self._devices: dict[int, str] = {}
@@ -953,7 +952,7 @@ class Bridge:
         events = self.datapath.events()
         for event in events:
             if event.kind == "flow-removed" and event.flags & (SEND_FLOW_REM | TELL):
-                if event.flags & TELL and event.reason in ("idle", "hard") and self.state:
+                if event.flags & TELL and event.reason in _ENDS_BY_ITSELF and self.state:
                     self.state.removed(event.table, event.priority, event.match, event.filter_prog)
                 if not event.flags & SEND_FLOW_REM:
                     continue
@@ -1038,6 +1037,7 @@ def _names(value: object, kind: type, number: int) -> bool:
     return False
 
 
+_ENDS_BY_ITSELF = ("idle", "hard", "eviction")
 _REASONS = {"no-match": 0, "action": 1, "invalid-ttl": 2}
 _REMOVED = {"idle": 0, "hard": 1, "delete": 2, "group": 3, "meter": 4, "eviction": 5}
 

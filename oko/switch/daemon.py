@@ -253,10 +253,11 @@ class Daemon:
             fail_mode=own.fail_mode,
             max_uploads=own.max_uploads,
             max_flows=own.max_flows,
-            table_limits=dict(own.table_limits),
         )
         try:
             restored = self._restore(bridge)
+            for table, limit in own.table_limits:  # behind what evicted flows there once were
+                bridge.tables.limit(table, limit)
             for port in own.ports:
                 self._add_port(bridge, port)
             if bridge.state is not None:

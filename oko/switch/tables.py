@@ -11,7 +11,7 @@ These settings are not kept over restarts. Thread-safety: the control thread's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from oko.datapath import Datapath
@@ -40,13 +40,11 @@ class Tables:
     """The settings of all tables. limits: flows that a table may hold, where it is less than a
     bridge may."""
 
-    def __init__(self, datapath: Datapath, max_flows: int, limits: Mapping[int, int]) -> None:
+    def __init__(self, datapath: Datapath, max_flows: int) -> None:
         self._datapath = datapath
         self._max_flows = max_flows or DEFAULT_MAX_FLOWS
         self._known: dict[int, TableConfig] = {}
         self.limits: dict[int, int] = {}
-        for number, limit in limits.items():
-            self.limit(number, limit)
 
     def __getitem__(self, number: int) -> TableConfig:
         return self._known.get(number, _PLAIN)

@@ -33,7 +33,8 @@ class Ears:
 
 @pytest.fixture
 def bridge():
-    made = Bridge("br0", Datapath(), table_limits={3: 10})
+    made = Bridge("br0", Datapath())
+    made.tables.limit(3, 10)
     made.datapath.clock_start(1000 * SECOND)
     yield made
     made.close()
@@ -106,7 +107,8 @@ def test_the_same_as_a_list(seed, at_once):
     """Eviction beside a sorted list; at_once: all adds are one transaction."""
     rng = Random(seed)
     limit = rng.choice([1, 5, 150])
-    bridge = Bridge("br0", Datapath(), table_limits={3: limit})
+    bridge = Bridge("br0", Datapath())
+    bridge.tables.limit(3, limit)
     bridge.datapath.clock_start(SECOND)
     bridge.tables.configure([3], evict=True, vacancy=None)
     there: list[tuple[int, int, int]] = []  # (importance, timeout or much, priority)
