@@ -75,6 +75,8 @@ MAX_WAITING = 4 << 20
 """Bytes of events that may wait for a peer that does not read; a map sent may have so many."""
 
 Reply: TypeAlias = Iterable[bytes]
+Slow: TypeAlias = Coroutine[Any, Any, list[bytes]]
+Work: TypeAlias = Iterator[bytes | Slow]
 Mod: TypeAlias = tuple[bytes, Change, FlowModMessage | None]
 """A message that changes tables: itself, the change, and for flow-mods what was decoded."""
 
@@ -151,8 +153,10 @@ class Session:
 
     # ---------------------------------------------------------------- messages
 
-    async def handle(self, batch: list[bytes]) -> AsyncIterator[bytes]:
-        """Replies to messages that came together, in order."""
+    def work(self, batch: list[bytes]) -> Work:
+        """Carries out messages that came together, in order. What comes from it are replies, and
+        here and there something slow that has to be waited for before going on: it gives replies
+        too. Nothing raises."""
         mods: list[Mod] = []
         counters, flow_mod, n_types = self.bridge.counters, self._flow_mod, len(self._types)
         for msg in batch:
@@ -167,20 +171,31 @@ class Session:
                     mods.append(mod)
                     continue
                 if mods:
-                    for reply in self.apply(mods):
-                        yield reply
+                    yield from self.apply(mods)
                 answer = self._answer(msg)
                 if isinstance(answer, Coroutine):
-                    answer = await answer
-                for reply in answer:
-                    yield reply
+                    yield self._settle(msg, answer)
+                else:
+                    yield from answer
             except Exception as exc:  # whatever a peer sends, the others go on
-                for reply in self.apply(mods):
+                yield from self.apply(mods)
+                yield from self.errors(msg, exc)
+        yield from self.apply(mods)
+
+    async def _settle(self, msg: bytes, answer: Coroutine[Any, Any, Reply]) -> list[bytes]:
+        try:
+            return list(await answer)
+        except Exception as exc:
+            return list(self.errors(msg, exc))
+
+    async def handle(self, batch: list[bytes]) -> AsyncIterator[bytes]:
+        """The replies to such messages, each when it is there."""
+        for item in self.work(batch):
+            if isinstance(item, bytes):
+                yield item
+            else:
+                for reply in await item:
                     yield reply
-                for reply in self.errors(msg, exc):
-                    yield reply
-        for reply in self.apply(mods):
-            yield reply
 
     def name_of(self, msg: bytes) -> str:
         """The message's type in words."""

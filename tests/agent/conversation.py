@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from oko.agent.agent import Agent, cut
+from oko.agent.agent import Agent
+from oko.agent.connection import cut
 from oko.agent.session import Session
 from oko.openflow import common
 from oko.openflow.common import OF13

@@ -9,7 +9,7 @@ from random import Random
 import pytest
 from conversation import Peer, made_agent
 
-from oko.agent.agent import cut
+from oko.agent.connection import cut
 from oko.errors import OkoError
 from oko.model.flow import GroupMod, MeterMod
 from oko.openflow import (

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conversation import made_agent
 
-from oko.agent import agent as module
+from oko.agent import connection as module
 
 HELLO = bytes.fromhex("0400000800000001")
 

@@ -12,8 +12,8 @@ AGENT = [
         "barrier-overtakes",
         "a barrier is answered before the flow-mods before it are in force",
         "oko/agent/session.py",
-        "                if mods:\n                    for reply in self.apply(mods):",
-        "                if not mods:\n                    for reply in self.apply(mods):",
+        "                if mods:\n                    yield from self.apply(mods)",
+        "                if not mods:\n                    yield from self.apply(mods)",
         SESSION + "test_a_refusal_leaves_the_rest",
     ),
     Fault(
@@ -44,8 +44,8 @@ AGENT = [
         "bundle-spills",
         "a bundle whose commit fails has changed ports or sent packets",
         "oko/agent/staging.py",
-        "            yield self._failed(msg)\n            return\n        for inside",
-        "            yield self._failed(msg)\n        for inside",
+        "            yield self._failed(msg)\n            return\n        for _, what",
+        "            yield self._failed(msg)\n        for _, what",
         SESSION + "test_a_bundle_that_fails_changes_nothing",
     ),
     Fault(
@@ -68,8 +68,8 @@ AGENT = [
         "filters-for-everybody",
         "a peer that does not know filter_prog is sent it",
         "oko/agent/session.py",
-        "nxm=nxm, aware=self.aware)",
-        "nxm=nxm, aware=True)",
+        "nxm=request.nxm, aware=self.aware,",
+        "nxm=request.nxm, aware=True,",
         PROGRAMS + "test_only_those_who_know_see_filters",
     ),
     Fault(
@@ -107,7 +107,7 @@ AGENT = [
     Fault(
         "never-gives-up",
         "a peer that answers no echo request stays connected",
-        "oko/agent/agent.py",
+        "oko/agent/connection.py",
         "        if self.version is None or (self._quiet and self._probed):",
         "        if self.version is None:",
         "tests/agent/test_silence.py::test_a_peer_that_does_not_answer",
