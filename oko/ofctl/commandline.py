@@ -163,7 +163,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("ping", "TARGET [N]", "latency of N-byte echoes", "packets:ping", 1, 2, _PACKETS, True),
     Command("probe", "TARGET", "whether TARGET is up", "packets:probe", 1, 1, _PACKETS),
     Command("benchmark", "TARGET N COUNT", "bandwidth of COUNT N-byte echoes",
-            "packets:benchmark", 3, 3, _PACKETS),
+            "packets:benchmark", 3, 3, _PACKETS, True),
     Command("ofp-parse", "FILE", "print the messages in a file",
             "packets:parse_file", 1, 1, _OTHER, True),
     Command("completion", "SHELL", "print completion for bash, zsh or fish",

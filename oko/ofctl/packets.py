@@ -216,11 +216,17 @@ def benchmark(run: Run, words: list[str]) -> None:
     switch = run.connect(name)
     request = message(switch.version, ECHO_REQUEST, 0, bytes(size))
     whole = size + HEADER_SIZE
-    print(f"Sending {count} packets * {whole} bytes (with header) = {count * whole} bytes total")
+    if not run.json:
+        print(
+            f"Sending {count} packets * {whole} bytes (with header) = {count * whole} bytes total"
+        )
     began = time.perf_counter()
     for _ in range(count):
         switch.transact(request)
     taken = time.perf_counter() - began
+    if run.json:
+        run.print_json({"bytes": whole, "count": count, "seconds": taken})
+        return
     print(
         f"Finished in {taken * 1000:.1f} ms ({count / taken:.0f} packets/s) "
         f"({count * whole / taken:.0f} bytes/s)"

@@ -87,7 +87,12 @@ def unload(run: Run, words: list[str]) -> None:
     name, number = words
     flags = extension.FORCE if run.line.has("force") else 0
     switch = run.connect(name, aware=True)
-    ask(switch, extension.UnloadProgram(program_number(number), flags))
+    try:
+        ask(switch, extension.UnloadProgram(program_number(number), flags))
+    except RefusedError as exc:
+        if "is used by" in exc.reason and not flags:
+            exc.hint = "--force deletes the flows that use it, too"
+        raise
 
 
 def entries(switch: Connection, number: int = 0) -> list[ProgramEntry]:

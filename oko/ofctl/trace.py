@@ -21,6 +21,9 @@ from oko.text.values import parse_port
 
 _CAPTURE = re.compile(r"(?:pcap:)?(.+):([0-9]+)\Z")
 
+_FILE = re.compile(r"^pcap:|/|\.(?:pcap|pcapng|cap|dump)(?:\.gz|\.zst)?:[0-9]+\Z")
+"""What looks like the name of a capture rather than like a flow."""
+
 
 def trace(run: Run, words: list[str]) -> None:
     """trace SWITCH PACKET"""
@@ -35,8 +38,10 @@ def trace(run: Run, words: list[str]) -> None:
     elif re.fullmatch(r"(?:[0-9a-fA-F]{2}[:\s]?){14,}", packet):
         params = [name, f"in_port={in_port}", frame_of(packet).hex()]
     else:
-        if packet.startswith("pcap:"):
+        if packet.startswith("pcap:") and capture is None:
             raise UsageError(f"{packet}: pcap:FILE:NUMBER is wanted")
+        if capture is not None and _FILE.search(packet):
+            raise OkoError(f"{capture[1]}: open failed (No such file or directory)")
         given = "in_port" in packet
         params = [name, packet if given else f"in_port={in_port},{packet}"]
     answer = ask(control_socket(run, name), "ofproto/trace", params, as_json=run.json)
