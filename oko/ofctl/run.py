@@ -14,7 +14,14 @@ from typing import Any
 
 from oko.errors import OkoError
 from oko.ofctl.commandline import Line, UsageError
-from oko.openflow.client import Connection, NoVersionError, TlsFiles, bridge_target, connect
+from oko.openflow.client import (
+    Connection,
+    NoVersionError,
+    TlsFiles,
+    bridge_target,
+    connect,
+    oko_hello,
+)
 from oko.openflow.common import OF10, OF13, OF14, OF15, VERSION_NAMES, VERSIONS
 
 VERSION_WORDS = {
@@ -131,10 +138,7 @@ class Run:
             switch = self._connect(target, VERSIONS)
         self._open.append(switch)
         if aware:
-            from oko.openflow import extension
-
-            hello = extension.Hello()
-            switch.send(extension.encode(switch.version, hello), ignore_errors=True)
+            switch.send(oko_hello(switch.version), ignore_errors=True)
         return switch
 
     def _connect(self, target: str, versions: Sequence[int]) -> Connection:

@@ -44,6 +44,7 @@ from oko.openflow.common import (
     VERSION_NAMES,
     VERSIONS,
     decode_error,
+    experimenter_message,
     message,
 )
 
@@ -480,3 +481,9 @@ def versions_of(hello: bytes) -> int:
         at += size + (-size % 8)
     version = HEADER.unpack_from(hello)[0]
     return (1 << version + 1) - 2 if version < 31 else 0
+
+
+def oko_hello(version: int) -> bytes:
+    """extension.Hello() without that module, which takes its time to import: most commands have
+    nothing else to say in oko's own messages."""
+    return experimenter_message(version, 0, OKO, 1, struct.pack("!HHI", 1, 0, 3))

@@ -38,7 +38,6 @@ from oko.model.flow import (
 )
 from oko.text.action_format import format_instructions
 from oko.text.actions import ActionParser
-from oko.text.groups import parse_group_mod, parse_meter_span
 from oko.text.match import MatchParser, format_match
 from oko.text.scan import FlowSyntaxError, Item, Span, items, number
 from oko.text.values import Ports, parse_port
@@ -98,9 +97,13 @@ def _parse_rule(line: Span, ports: Ports | None) -> FlowMod | GroupMod | MeterMo
     kind, rest = _leading_word(line, ("flow", "group", "meter"))
     line = rest
     if kind == "group":
+        from oko.text.groups import parse_group_mod  # imported when used: a start takes less time
+
         verb, line = _leading_word(line, _GROUP_COMMANDS)
         return parse_group_mod(line, verb or "add", ports)
     if kind == "meter":
+        from oko.text.groups import parse_meter_span
+
         verb, line = _leading_word(line, ("add", "modify", "delete"))
         return MeterMod(parse_meter_span(line, verb or "add"), verb or "add")
     verb, line = _leading_word(line, tuple(COMMANDS))

