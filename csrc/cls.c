@@ -320,7 +320,7 @@ int oko_cls_insert(struct oko_cls *cls, struct oko_rule *rule, const struct oko_
         st->n_top = 0;
     st->n_top += base_of(rule) == st->min_rank;
     st->n_rules++;
-    cls->n_rules++;
+    OKO_STORE(&cls->n_rules, cls->n_rules + 1);
     rule->subtable = st;
 
     uint64_t hash = hash_words(cls, rule->key, st->n_words);
@@ -392,7 +392,7 @@ void oko_cls_unlink(struct oko_cls *cls, struct oko_rule *rule)
     rule->subtable = NULL;
     st->n_rules--;
     st->n_gone++;
-    cls->n_rules--;
+    OKO_STORE(&cls->n_rules, cls->n_rules - 1);
     st->n_top -= base_of(rule) == st->min_rank;
     if (st->n_rules == 0) {
         if (reorder(cls, NULL, st) == 0) { /* without memory it stays, empty */

@@ -70,8 +70,8 @@ struct oko_cls {
     struct oko_gc_queue *gc;
     const struct oko_hash_key *hash;
     uint64_t *next_layout; /* where layout ids come from */
-    uint32_t n_rules;
-    uint32_t layout_age; /* subtables destroyed since the layout was exact */
+    uint32_t n_rules;      /* atomic */
+    uint32_t layout_age;   /* subtables destroyed since the layout was exact */
 };
 
 int oko_cls_init(struct oko_cls *cls, struct oko_gc_queue *gc, const struct oko_hash_key *hash,

@@ -6,7 +6,7 @@
 
 #include "cache.h"
 
-enum { FEW_MASKS = 4 };
+enum { FEW_MASKS = 4, MANY_RULES = 2048 };
 
 static bool asks_cache(struct oko_worker *w, const struct oko_cls *cls)
 {
@@ -47,7 +47,20 @@ void oko_lookup(struct oko_worker *w, uint32_t table, const struct oko_key *key,
     oko_cls_lookup(cls, key, w->view->version, cands);
 }
 
+/* With many flows the counters of each packet's lie far away: they are sent for before acting. */
+static void expect_counting(struct oko_worker *w, uint32_t todo)
+{
+    for (; todo; todo &= todo - 1) {
+        const struct oko_cands *cands = &w->cands[__builtin_ctz(todo)];
+        if (cands->n)
+            __builtin_prefetch(
+                oko_flow_counter(cands->rule[0]->stats, w->index, w->dp->opts.n_workers), 1);
+    }
+}
+
 void oko_lookup_burst(struct oko_worker *w, uint32_t table, uint32_t todo)
 {
     look_up(w, table, w->keys, todo, w->cands);
+    if (OKO_LOAD(&w->dp->tables[table].n_rules) >= MANY_RULES)
+        expect_counting(w, todo);
 }

@@ -54,6 +54,13 @@ void oko_flow_stats_sum(const struct oko_flow_stats *stats, uint64_t *packets, u
                         uint64_t *used_ns);
 uint64_t oko_flow_stats_used(const struct oko_flow_stats *stats);
 
+/* Where a worker counts, without reading what is there. */
+static inline const struct oko_flow_counter *oko_flow_counter(const struct oko_flow_stats *stats,
+                                                              uint32_t worker, uint32_t n_workers)
+{
+    return &stats->slot[worker << (n_workers > 1)];
+}
+
 static inline void oko_flow_count(struct oko_flow_stats *stats, uint32_t worker, uint64_t packets,
                                   uint64_t bytes, uint64_t ns)
 {
