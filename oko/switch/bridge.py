@@ -2,8 +2,8 @@
 
 The datapath has flows, groups, meters and programs as records, and forwards. A bridge adds what
 OpenFlow wants to know and forwarding does not: the instructions of a flow as they were given (kept
-once per distinct string of operations), groups and meters as values, port descriptions, who loaded
-which program, and errors by their OpenFlow names.
+once per distinct string of operations), groups and meters as values, and errors by their OpenFlow
+names; port descriptions are in bridge_ports.py, who loaded which program in bridge_programs.py.
 
 Changes are values (`FlowMod`, `GroupMod`, `MeterMod`); `apply` carries out a list of them as one
 transaction. The truth kept here changes only after the commit succeeded, so a failure leaves no
@@ -18,20 +18,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import os
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from types import MappingProxyType
-from typing import TypeAlias
+from collections.abc import Callable, Iterator, Sequence
 
-from oko import datapath as dataplane
-from oko.datapath import Datapath, Frame, MacEntry, ProgramStats, TableInfo, TraceStep
+from oko.datapath import Datapath, Frame, MacEntry, TableInfo
 from oko.errors import CoreError, OkoError
-from oko.filters import Map, Maps
 from oko.model import actions as act
 from oko.model import compile as records
 from oko.model.actions import Action
@@ -51,27 +43,22 @@ from oko.model.flow import (
     Meter,
     MeterMod,
 )
-from oko.switch import buckets, map_changes
+from oko.switch import buckets
 from oko.switch import ports as port
+from oko.switch.bridge_ports import BridgePorts
+from oko.switch.bridge_programs import BridgePrograms
 from oko.switch.buckets import BucketError
-from oko.switch.config import PortConfig
 from oko.switch.events import (
-    PORT_ADD,
-    PORT_DELETE,
-    PORT_MODIFY,
     BridgeEvent,
-    FlowRemoved,
     Listener,
-    PacketIn,
-    PortStatus,
-    SendMaps,
+    translate,
 )
 from oko.switch.names import action_error_name, error_name
-from oko.switch.ports import Port, PortStats, QueueStats
+from oko.switch.selection import coverage, names_target
 from oko.switch.state import State
 from oko.switch.tables import N_TABLES, Tables
-from oko.text.action_format import format_instructions
-from oko.trace import KINDS, match_text, source_lines, tell
+from oko.switch.trace import Trace
+from oko.switch.values import BridgeError, Change, FlowStats, GroupStats, LoadedProgram, MeterStats
 
 __all__ = [
     "Bridge",
@@ -83,170 +70,14 @@ __all__ = [
     "MeterStats",
 ]
 
-Change: TypeAlias = FlowMod | GroupMod | MeterMod
-
 METER_ALL = 0xFFFFFFFF
 TELL = 32  # OKO_FLOW_TELL
-QUOTA_CODES = (-1, -5)  # OKO_E_NOMEM, OKO_E_LIMIT
+ENDS_BY_ITSELF = ("idle", "hard", "eviction")
 STANDALONE = Flow(priority=0, instructions=Instructions(apply=(act.Output(PORT_NORMAL),)))
 """What a bridge does by itself in fail mode "standalone"."""
 
 
-class BridgeError(OkoError):
-    """A change was refused. name: the OpenFlow error, such as "OFPFMFC_TABLE_FULL"; index: which
-    change of the list, from 0."""
-
-    def __init__(self, message: str, name: str, index: int = 0, hint: str = "") -> None:
-        super().__init__(message, hint)
-        self.name = name
-        self.index = index
-
-
-@dataclass(slots=True)
-class FlowStats:
-    """A flow with exact counters. Times in ns: duration since it was added, idle_age since it was
-    last used (or added), hard_age since it was last modified.
-
-    match_bytes and ops are the datapath's records of match and instructions, equal for equal
-    values: keys for who wants to remember a translation. match is parsed when it is asked for.
-    """
-
-    id: int
-    table: int
-    priority: int
-    filter_prog: int
-    cookie: int
-    flags: int
-    importance: int
-    idle_timeout: int
-    hard_timeout: int
-    n_packets: int
-    n_bytes: int
-    duration: int
-    idle_age: int
-    hard_age: int
-    learned: bool
-    instructions: Instructions
-    match_bytes: bytes
-    ops: bytes
-
-    @property
-    def match(self) -> Match:
-        """What it matches, but for filter_prog."""
-        return records.parse_match(self.match_bytes)
-
-    @property
-    def flow(self) -> Flow:
-        """The same as a flow, to be printed or added again."""
-        return Flow(
-            table=self.table,
-            priority=self.priority,
-            match=self.match,
-            filter_prog=self.filter_prog,
-            instructions=self.instructions,
-            cookie=self.cookie,
-            idle_timeout=self.idle_timeout,
-            hard_timeout=self.hard_timeout,
-            importance=self.importance,
-            flags=self.flags,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class GroupStats:
-    """A group and its counters; buckets: (packets, bytes) each; duration in ns."""
-
-    group: Group
-    n_flows: int
-    n_packets: int
-    n_bytes: int
-    duration: int
-    buckets: tuple[tuple[int, int], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class MeterStats:
-    """A meter and its counters; bands: (packets, bytes) each; duration in ns."""
-
-    meter: Meter
-    n_flows: int
-    n_packets: int
-    n_bytes: int
-    duration: int
-    bands: tuple[tuple[int, int], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class LoadedProgram:
-    """A filter program and where it came from. loaded_at: seconds since 1970."""
-
-    number: int
-    name: str
-    owner: str
-    loaded_at: float
-    sha256: str
-    size: int
-    n_insns: int
-    maps: tuple[str, ...]
-    stats: ProgramStats
-
-
-@dataclass(slots=True)
-class _Origin:
-    """What is remembered of a loaded program."""
-
-    owner: str
-    loaded_at: float
-    elf: bytes
-    sha256: str
-
-
-class Trace:
-    """A packet's way. steps: struct oko_trace_step; lines(): the same in words."""
-
-    def __init__(self, bridge: Bridge, in_port: int, steps: tuple[TraceStep, ...]) -> None:
-        self.in_port = in_port
-        self.steps = steps
-        wanted = {step.flow_id for step in steps if step.flow_id}
-        self._flows = {
-            flow.id: (
-                match_text(flow.match, flow.filter_prog),
-                format_instructions(flow.instructions),
-            )
-            for flow in bridge.flow_stats()
-            if flow.id in wanted
-        }
-        self._programs = {p.number: p.name for p in bridge.datapath.programs()}
-        self._specs = {number: bridge.datapath.program_spec(number) for number in self._programs}
-
-    def lines(self) -> list[str]:
-        """A line for each step, indented by table and nesting."""
-        return list(tell(self.steps, "packet", self._flows.get, self._programs, self._specs))
-
-    def _source(self, step: TraceStep) -> dict[str, str] | None:
-        spec = self._specs.get(step.arg) if KINDS.get(step.kind) == "filter" else None
-        return None if spec is None else source_lines(step, spec)
-
-    def as_json(self) -> list[dict[str, object]]:
-        """The steps as objects with their words."""
-        words = tell(self.steps, "packet", self._flows.get, self._programs)
-        return [
-            {
-                "kind": KINDS.get(step.kind, str(step.kind)),
-                "depth": step.depth,
-                "table": step.table,
-                "priority": step.priority,
-                "cookie": step.cookie,
-                "arg": step.arg,
-                "value": step.value,
-                "text": line.strip(),
-                "source": self._source(step),
-            }
-            for step, line in zip(self.steps, words, strict=True)
-        ]
-
-
-class Bridge:
+class Bridge(BridgePorts, BridgePrograms):
     """A bridge. dpid: the 64-bit datapath id, None: made from the local port's address. max_flows:
     of the datapath, 0 = its default.
 
@@ -264,23 +95,18 @@ class Bridge:
         max_uploads: int = 16,
         max_flows: int = 0,
     ) -> None:
+        BridgePorts.__init__(self)
+        BridgePrograms.__init__(self, max_uploads)
         self.name = name
         self.datapath = Datapath(workers=2) if datapath is None else datapath
         self.fail_mode = fail_mode
-        self.max_uploads = max_uploads
         self.tables = Tables(self.datapath, max_flows)
-        self._ports: dict[int, Port] = {}
-        self._port_born: dict[int, int] = {}
-        self._devices: dict[int, str] = {}
         self._listeners: list[Listener] = []
         self._instructions: dict[bytes, Instructions] = {}
         self._forget_at = 1024
         self._compiled: dict[int, tuple[Instructions, bytes]] = {}
         self._groups: dict[int, Group] = {}
         self._meters: dict[int, Meter] = {}
-        self._origins: dict[int, _Origin] = {}
-        self._pending: set[int] = set()
-        self._loads: set[asyncio.Future[bool]] = set()
         self._detach: Callable[[], None] = _nothing
         self.events_seen = 0
         self.counters: Counter[str] = Counter()  # whatever the agent counts, for coverage/show
@@ -294,145 +120,6 @@ class Bridge:
         """Frees the datapath; calling it again does nothing."""
         self.detach()
         self.datapath.close()
-
-    @property
-    def now(self) -> int:
-        """The datapath clock, ns."""
-        return self.datapath.now
-
-    # ---------------------------------------------------------------- ports
-
-    def add_port(
-        self,
-        number: int,
-        name: str,
-        *,
-        kind: str = "null",
-        device: str = "",
-        options: Mapping[str, str] = MappingProxyType({}),
-    ) -> None:
-        """Adds a port to bridge and datapath and tells the listeners. device: for live kinds, or a
-        capture; options: as in a configuration."""
-        if number in self._ports:
-            raise OkoError(f"bridge {self.name}: there is a port {number} already")
-        if kind == "pcap":
-            port.add_capture(self.datapath, number, name, device, options)
-        else:
-            self.datapath.add_port(number, name, kind=kind, device=device)
-        added = Port(
-            number=number,
-            name=name,
-            hw_addr=port.made_up_address(self.name, str(number)),
-            kind=kind,
-            state=port.LIVE,
-        )
-        if kind in port.DEVICE_KINDS:
-            self._devices[number] = device or name
-            added = port.with_liveness(port.look_at_device(added, device or name))
-            self.datapath.set_port_flags(number, port.flags_of(added.config, added.state))
-        self._ports[number] = added
-        self._port_born[number] = time.monotonic_ns()
-        self._tell(PortStatus(PORT_ADD, added))
-
-    def open_port(self, config: PortConfig) -> None:
-        """Adds the port that a configuration describes."""
-        device = config.target
-        if config.kind == "internal" and not device:
-            device = self.name if config.number == port.LOCAL else config.name
-        self.add_port(
-            config.number, config.name, kind=config.kind, device=device,
-            options=dict(config.options),
-        )  # fmt: skip
-        self.set_queues(config.number, dict(config.queues))
-
-    def remove_port(self, number: int) -> None:
-        """Removes a port; flows that name it stay, and drop."""
-        gone = self._port(number)
-        self.datapath.remove_port(number)
-        del self._ports[number], self._port_born[number]
-        self._devices.pop(number, None)
-        self._tell(PortStatus(PORT_DELETE, gone))
-
-    def ports(self) -> list[Port]:
-        """All ports in rising number; the local one comes last."""
-        return [self._ports[number] for number in sorted(self._ports)]
-
-    def _port(self, number: int) -> Port:
-        if number not in self._ports:
-            raise BridgeError(f"there is no port {number}", "OFPPMFC_BAD_PORT")
-        return self._ports[number]
-
-    def check_port(self, number: int, hw_addr: int | None) -> Port:
-        """The port that modify_port() would change; BridgeError if it would refuse."""
-        found = self._port(number)
-        if hw_addr and hw_addr != found.hw_addr:
-            raise BridgeError(f"port {number} has another hardware address", "OFPPMFC_BAD_HW_ADDR")
-        return found
-
-    def modify_port(self, number: int, hw_addr: int | None, config: int, mask: int) -> None:
-        """OFPT_PORT_MOD: sets the OFPPC_* bits in mask. hw_addr must be the port's own, 0 or None:
-        not given."""
-        old = self.check_port(number, hw_addr)
-        mask &= port.CONFIG_BITS
-        new = (old.config & ~mask) | (config & mask)
-        self._change_port(replace(old, config=new))
-        if self.state is not None and new != old.config:
-            self.state.port_changed(number, new)
-
-    def _change_port(self, new: Port) -> None:
-        new = port.with_liveness(new)
-        if new == self._ports[new.number]:
-            return
-        self.datapath.set_port_flags(new.number, port.flags_of(new.config, new.state))
-        self._ports[new.number] = new
-        self._tell(PortStatus(PORT_MODIFY, new))
-
-    def look_at_links(self) -> None:
-        """Looks whether devices went up or down, and tells the listeners."""
-        for number, device in self._devices.items():
-            self._change_port(port.look_at_device(self._ports[number], device))
-
-    def port_stats(self, number: int | None = None) -> list[PortStats]:
-        """Counters of one port, or (None) of all."""
-        if number is not None:
-            self._port(number)
-        now = time.monotonic_ns()
-        return [
-            PortStats(
-                number=p.number,
-                rx_packets=p.rx_packets,
-                tx_packets=p.tx_packets,
-                rx_bytes=p.rx_bytes,
-                tx_bytes=p.tx_bytes,
-                rx_dropped=p.rx_dropped,
-                tx_dropped=p.tx_dropped,
-                rx_errors=0,
-                tx_errors=0,
-                duration=now - self._port_born[p.number],
-            )
-            for p in self.datapath.ports()
-            if number in (None, p.number)
-        ]
-
-    def set_queues(self, number: int, queues: Mapping[int, int]) -> None:
-        """Declares the queues of a port: by number, bit/s beyond which packets are dropped (0: no
-        limit). Those that it has already keep their counters."""
-        self._port(number)
-        self.datapath.set_queues(number, queues)
-
-    def queue_stats(self, number: int | None = None) -> list[QueueStats]:
-        """Declared queues of one port, or (None) of all, with counters."""
-        if number is not None:
-            self._port(number)
-        now = self.now
-        return [
-            QueueStats(
-                q.port, q.id, q.tx_bytes, q.tx_packets, q.tx_errors,
-                max(0, now - q.created_ns), q.max_rate,
-            )
-            for q in self.datapath.queues()
-            if number in (None, q.port)
-        ]  # fmt: skip
 
     # ---------------------------------------------------------------- changes
 
@@ -620,7 +307,7 @@ class Bridge:
         match with this priority. A flow that is there throughout comes exactly once.
         """
         now = self.now
-        covers = _coverage(match, strict)
+        covers = coverage(match, strict)
         for info, match_bytes, ops in self.datapath.raw_flows():
             (
                 _, flow_table, number, flow_cookie, n_packets, n_bytes, created, modified, used,
@@ -635,9 +322,9 @@ class Bridge:
             if covers is not None and not covers(match_bytes):
                 continue
             instructions = self.instructions_of(ops)
-            if out_port != PORT_ANY and not _names(instructions, act.Output, out_port):
+            if out_port != PORT_ANY and not names_target(instructions, act.Output, out_port):
                 continue
-            if out_group != PORT_ANY and not _names(instructions, act.ToGroup, out_group):
+            if out_group != PORT_ANY and not names_target(instructions, act.ToGroup, out_group):
                 continue
             yield FlowStats(
                 id=number,
@@ -720,194 +407,6 @@ class Bridge:
         """The addresses that NORMAL knows."""
         return self.datapath.macs()
 
-    # ---------------------------------------------------------------- programs
-
-    async def load_program(
-        self,
-        number: int,
-        elf: bytes,
-        *,
-        create_only: bool = False,
-        keep_maps: bool = False,
-        owner: str = "",
-    ) -> int:
-        """Verifies and loads a program under a number (0: the lowest free one); returns it.
-
-        Verification runs in an executor; the old program, if any, stays until the new one is in
-        force, and stays if it is refused. Raises BridgeError: "OFPFMFC_TABLE_FULL" beyond a quota
-        (programs, memory of maps), else "OFPBRC_EPERM"; its cause is what the core said.
-        """
-        if number == 0:
-            taken = self._origins.keys() | self._pending
-            number = next(n for n in range(1, 65537) if n not in taken)
-        if not 0 < number <= 65535:
-            raise BridgeError(f"there is no program number {number}", "OFPBMC_BAD_VALUE")
-        if number in self._pending:
-            raise BridgeError(f"program {number} is being loaded", "OFPBRC_EPERM")
-        if create_only and number in self._origins:
-            raise BridgeError(f"program {number} is loaded already", "OFPBRC_EPERM")
-        if len(self._pending) >= self.max_uploads:
-            raise BridgeError(
-                f"{self.max_uploads} programs are being loaded already", "OFPBRC_EPERM"
-            )
-        self._pending.add(number)
-        try:
-            load = partial(self.datapath.load_program, number, elf, keep_maps=keep_maps)
-            loading = asyncio.get_running_loop().run_in_executor(None, load)
-            self._loads.add(loading)
-            loading.add_done_callback(self._loads.discard)
-            await asyncio.shield(loading)  # C goes on if whoever asked for it is gone
-        except OkoError as exc:
-            over = isinstance(exc, CoreError) and exc.code in QUOTA_CODES
-            name = "OFPFMFC_TABLE_FULL" if over else "OFPBRC_EPERM"
-            raise BridgeError(str(exc), name, hint=exc.hint) from exc
-        finally:
-            self._pending.discard(number)
-        digest = hashlib.sha256(elf).hexdigest()
-        self._origins[number] = _Origin(owner, time.time(), elf, digest)
-        if self.state is not None:
-            self.state.loaded(number, elf, digest, keep_maps, owner)
-        return number
-
-    async def settle(self) -> None:
-        """Waits until no program is being loaded: before that the datapath must not be closed."""
-        await asyncio.gather(*self._loads, return_exceptions=True)
-
-    def restore_program(
-        self, number: int, elf: bytes, keep_maps: bool, owner: str, at_ns: int
-    ) -> None:
-        """Loads a program again that was loaded before a restart."""
-        self.datapath.load_program(number, elf, keep_maps=keep_maps)
-        digest = hashlib.sha256(elf).hexdigest()
-        self._origins[number] = _Origin(owner, at_ns / 1e9, elf, digest)
-
-    def unload_program(self, number: int, *, force: bool = False) -> None:
-        """Unloads a program; force: flows that use it go too."""
-        try:
-            self.datapath.unload_program(number, force=force)
-        except CoreError as exc:
-            name = "OFPBRC_EPERM" if number in self._origins else "OFPBMC_BAD_VALUE"
-            raise BridgeError(str(exc), name) from None
-        self._origins.pop(number, None)
-        if self.state is not None:
-            self.state.unloaded(number, force)
-
-    def programs(self) -> list[LoadedProgram]:
-        """All programs in rising number."""
-        found = []
-        for stats in self.datapath.programs():
-            origin = self._origins.get(stats.number)
-            if origin is None:
-                continue
-            spec = self.datapath.program_spec(stats.number)
-            found.append(
-                LoadedProgram(
-                    number=stats.number,
-                    name=stats.name,
-                    owner=origin.owner,
-                    loaded_at=origin.loaded_at,
-                    sha256=origin.sha256,
-                    size=len(origin.elf),
-                    n_insns=len(spec.insns),
-                    maps=tuple(m.name for m in spec.maps),
-                    stats=stats,
-                )
-            )
-        return found
-
-    def maps(self, number: int) -> Maps:
-        """The maps of a loaded program. BridgeError when it is not loaded."""
-        try:
-            return self.datapath.maps(number)
-        except OkoError as exc:
-            raise BridgeError(str(exc), "OFPBMC_BAD_VALUE") from None
-
-    def map(self, number: int, name: str | int) -> Map:
-        """A map by name or number."""
-        try:
-            return self.maps(number).find(name)
-        except BridgeError:
-            raise
-        except OkoError as exc:
-            raise BridgeError(str(exc), "OFPBMC_BAD_VALUE") from None
-
-    def change_map(
-        self,
-        number: int,
-        name: str | int,
-        operation: str,
-        entries: Sequence[tuple[bytes, bytes]] = (),
-    ) -> None:
-        """Changes a map's entries, and keeps that: "set" (key, value); "delete" (key, unused);
-        "add" (item, unused), for sketches; "clear"; "replace", as update_map(). BridgeError or
-        MapError; entries before the one that failed stay changed."""
-        found = self.map(number, name)
-        done: list[tuple[bytes, bytes]] = []
-        try:
-            if operation == "clear":
-                found.clear()
-            elif operation == "replace":
-                self.datapath.replace_map(number, found.number, entries)
-                done, entries = list(entries), ()
-            for key, value in entries:
-                if operation == "set":
-                    found[key] = value
-                elif operation == "delete":
-                    del found[key]
-                else:
-                    found.add(key)
-                done.append((key, value))
-        finally:
-            if self.state is not None and (done or operation == "clear"):
-                self.state.map_changed(number, found.number, operation, done)
-
-    def update_map(
-        self,
-        number: int,
-        name: str | int,
-        entries: Sequence[tuple[bytes, bytes]],
-        sizes: tuple[int, int],
-        *,
-        may_exist: bool = True,
-        must_exist: bool = False,
-        replace: bool = False,
-    ) -> tuple[int, int]:
-        """Sets entries, all or (BridgeError) none; replace: these are all that there shall be, as
-        by one store: packets see the old or the new contents. sizes: of a key and a value, as the
-        caller has them. Returns the map's number and how many entries were set."""
-        found = self.map(number, name)
-        try:
-            map_changes.check_sizes(found, entries, *sizes)
-            map_changes.check_presence(found, entries, may_exist=may_exist, must_exist=must_exist)
-            if replace:
-                self.datapath.replace_map(number, found.number, entries)
-            else:
-                map_changes.update(found, entries)
-        except OkoError as exc:
-            over = isinstance(exc, CoreError) and exc.code in QUOTA_CODES
-            name = "OFPFMFC_TABLE_FULL" if over else "OFPBRC_EPERM"
-            raise BridgeError(str(exc), name, hint=exc.hint) from None
-        if self.state is not None:
-            sketch = found.spec.type in map_changes.SKETCHES
-            operation = "replace" if replace else "add" if sketch else "set"
-            self.state.map_changed(number, found.number, operation, entries)
-        return found.number, len(entries)
-
-    def delete_keys(
-        self, number: int, name: str | int, keys: Sequence[bytes], key_size: int
-    ) -> tuple[int, int]:
-        """Removes entries, all or (BridgeError) none. Returns the map's number and how many."""
-        found = self.map(number, name)
-        entries = [(key, b"") for key in keys]
-        try:
-            map_changes.check_sizes(found, entries, key_size, None)
-            map_changes.delete(found, keys)
-        except OkoError as exc:
-            raise BridgeError(str(exc), "OFPBRC_EPERM") from None
-        if self.state is not None:
-            self.state.map_changed(number, found.number, "delete", entries)
-        return found.number, len(keys)
-
     # ---------------------------------------------------------------- events
 
     def listen(self, listener: Listener) -> None:
@@ -952,11 +451,11 @@ class Bridge:
         events = self.datapath.events()
         for event in events:
             if event.kind == "flow-removed" and event.flags & (SEND_FLOW_REM | TELL):
-                if event.flags & TELL and event.reason in _ENDS_BY_ITSELF and self.state:
+                if event.flags & TELL and event.reason in ENDS_BY_ITSELF and self.state:
                     self.state.removed(event.table, event.priority, event.match, event.filter_prog)
                 if not event.flags & SEND_FLOW_REM:
                     continue
-            told = _translate(event)
+            told = translate(event)
             if told is not None:
                 self._tell(told)
         self.events_seen += len(events)
@@ -1000,85 +499,3 @@ def _follow_meter(meters: dict[int, Meter], change: MeterMod) -> None:
             meters.pop(meter.id, None)
     else:
         meters[meter.id] = meter
-
-
-def _coverage(match: Match, strict: int | None) -> Callable[[bytes], bool] | None:
-    """Tells whether a flow's match record is one that a request with this match covers."""
-    if strict is not None:
-        exactly = records.compile_match(match)
-        return lambda record: record == exactly
-    if not match:
-        return None
-    wanted = match.fields
-
-    def narrower(record: bytes) -> bool:
-        have = {f: (value, mask) for f, value, mask in records.parse_match(record)}
-        for f, value, mask in wanted:
-            own_value, own_mask = have.get(f, (0, 0))
-            if mask & ~own_mask or (value ^ own_value) & mask:
-                return False
-        return True
-
-    return narrower
-
-
-def _names(value: object, kind: type, number: int) -> bool:
-    """Does an action among these, nested ones included, output to this port or group?"""
-    if isinstance(value, Instructions):
-        return _names(value.apply, kind, number) or _names(value.write, kind, number)
-    if isinstance(value, tuple):
-        return any(_names(action, kind, number) for action in value)
-    if isinstance(value, act.Clone):
-        return _names(value.actions, kind, number)
-    if isinstance(value, act.ToGroup):
-        return kind is act.ToGroup and value.group == number
-    if isinstance(value, (act.Output, act.OutputTrunc)):
-        return kind is act.Output and value.port == number
-    return False
-
-
-_ENDS_BY_ITSELF = ("idle", "hard", "eviction")
-_REASONS = {"no-match": 0, "action": 1, "invalid-ttl": 2}
-_REMOVED = {"idle": 0, "hard": 1, "delete": 2, "group": 3, "meter": 4, "eviction": 5}
-
-
-def _translate(event: dataplane.Event) -> BridgeEvent | None:
-    if event.kind == "packet-in":
-        return PacketIn(
-            reason=_REASONS.get(event.reason, 1),
-            table=event.table,
-            cookie=event.cookie,
-            in_port=event.in_port,
-            data=event.data,
-            total_len=event.total_len,
-            metadata=event.metadata,
-            tun_id=event.tun_id,
-            pkt_mark=event.pkt_mark,
-            regs=event.regs,
-            controller=event.controller,
-            implicit=event.reason == "no-match" and not event.flow_id,
-        )
-    if event.kind == "flow-removed":
-        return FlowRemoved(
-            reason=_REMOVED.get(event.reason, 2),
-            table=event.table,
-            priority=event.priority,
-            match=event.match,
-            filter_prog=event.filter_prog,
-            cookie=event.cookie,
-            duration=event.duration,
-            idle_timeout=event.idle_timeout,
-            hard_timeout=event.hard_timeout,
-            n_packets=event.n_packets,
-            n_bytes=event.n_bytes,
-        )
-    if event.kind == "send-maps":
-        return SendMaps(
-            program=event.program,
-            maps=event.maps,
-            table=event.table,
-            priority=event.priority,
-            cookie=event.cookie,
-            ns=event.ns,
-        )
-    return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
+from oko.datapath import Event
 from oko.model.flow import Match
 from oko.switch.ports import Port
 
@@ -95,3 +96,50 @@ class Listener(Protocol):
 
     def event(self, event: BridgeEvent) -> None:
         """Something happened on the bridge."""
+
+
+_REASONS = {"no-match": 0, "action": 1, "invalid-ttl": 2}
+_REMOVED = {"idle": 0, "hard": 1, "delete": 2, "group": 3, "meter": 4, "eviction": 5}
+
+
+def translate(event: Event) -> BridgeEvent | None:
+    """What happened in the datapath, as the listeners hear it; None: not their business."""
+    if event.kind == "packet-in":
+        return PacketIn(
+            reason=_REASONS.get(event.reason, 1),
+            table=event.table,
+            cookie=event.cookie,
+            in_port=event.in_port,
+            data=event.data,
+            total_len=event.total_len,
+            metadata=event.metadata,
+            tun_id=event.tun_id,
+            pkt_mark=event.pkt_mark,
+            regs=event.regs,
+            controller=event.controller,
+            implicit=event.reason == "no-match" and not event.flow_id,
+        )
+    if event.kind == "flow-removed":
+        return FlowRemoved(
+            reason=_REMOVED.get(event.reason, 2),
+            table=event.table,
+            priority=event.priority,
+            match=event.match,
+            filter_prog=event.filter_prog,
+            cookie=event.cookie,
+            duration=event.duration,
+            idle_timeout=event.idle_timeout,
+            hard_timeout=event.hard_timeout,
+            n_packets=event.n_packets,
+            n_bytes=event.n_bytes,
+        )
+    if event.kind == "send-maps":
+        return SendMaps(
+            program=event.program,
+            maps=event.maps,
+            table=event.table,
+            priority=event.priority,
+            cookie=event.cookie,
+            ns=event.ns,
+        )
+    return None

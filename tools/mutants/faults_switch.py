@@ -30,7 +30,7 @@ SWITCH = [
     Fault(
         "two-records",
         "replacing a map is not kept over a restart",
-        "oko/switch/bridge.py",
+        "oko/switch/bridge_programs.py",
         '            operation = "replace" if replace else "add" if sketch else "set"',
         '            operation = "add" if sketch else "set"',
         REPLACE + "test_it_is_one_record_of_the_state",
