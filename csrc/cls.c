@@ -699,7 +699,7 @@ bool oko_cls_same(const struct oko_cls *cls, const struct oko_key *a, const stru
 
 uint32_t oko_cls_like_first(const struct oko_cls *cls, const struct oko_key *keys, uint32_t todo)
 {
-    enum { TRY = 4 };
+    enum { TRY = 2 }; /* others that differ, and it does not pay */
     const struct oko_layout *layout = OKO_LOAD_ACQUIRE(&cls->layout);
     const struct oko_key *first = &keys[__builtin_ctz(todo)];
     uint32_t rest = todo;

@@ -1,7 +1,8 @@
 /* Finding candidates: from the cache where that pays, from the classifier otherwise.
  *
  * A table with few masks is asked directly: a handful of probes cost no more than the cache, and
- * need no memory per flow. */
+ * need no memory per flow. Packets that such a table cannot tell from the burst's first share its
+ * lookup: all of them where flows match only the port, say. */
 #include "pipeline.h"
 
 #include "cache.h"
@@ -13,6 +14,25 @@ static bool asks_cache(struct oko_worker *w, const struct oko_cls *cls)
     return w->cache && oko_cls_n_subtables(cls) > FEW_MASKS && oko_cache_wanted(w->cache);
 }
 
+/* Looks the first packet up for those that are like it; returns these. */
+static uint32_t share(const struct oko_cls *cls, const struct oko_key *keys, uint32_t todo,
+                      uint64_t version, struct oko_cands *cands)
+{
+    uint32_t same = oko_cls_like_first(cls, keys, todo), others = same & (same - 1);
+    if (!others && same != todo)
+        return 0; /* the burst's lookup is quicker */
+    const struct oko_cands *first = &cands[__builtin_ctz(same)];
+    oko_cls_lookup(cls, &keys[__builtin_ctz(same)], version, &cands[__builtin_ctz(same)]);
+    for (uint32_t rest = others; rest; rest &= rest - 1) {
+        struct oko_cands *to = &cands[__builtin_ctz(rest)];
+        to->n = first->n;
+        to->more = first->more;
+        for (uint32_t i = 0; i < first->n; i++)
+            to->rule[i] = first->rule[i];
+    }
+    return same;
+}
+
 static void look_up(struct oko_worker *w, uint32_t table, const struct oko_key *keys, uint32_t todo,
                     struct oko_cands *cands)
 {
@@ -20,7 +40,9 @@ static void look_up(struct oko_worker *w, uint32_t table, const struct oko_key *
     uint64_t version = w->view->version;
     if (!asks_cache(w, cls)) {
         oko_count(&w->stats.direct, (uint32_t)__builtin_popcount(todo));
-        oko_cls_lookup_burst(cls, keys, todo, version, cands);
+        todo &= ~share(cls, keys, todo, version, cands);
+        if (todo)
+            oko_cls_lookup_burst(cls, keys, todo, version, cands);
         return;
     }
     struct oko_cache_counts counts = {0, 0, 0};
