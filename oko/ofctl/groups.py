@@ -79,9 +79,8 @@ def add_file(run: Run, words: list[str]) -> None:
     """add-groups SWITCH FILE"""
     name, file = words
     text = "".join(
-        line + "\n" if line.split(" ")[0] in ("group", "") else f"group {line}\n"
+        line + "\n" if line.split("#")[0].split()[:1] in ([], ["group"]) else f"group {line}\n"
         for line in read_text(file).splitlines()
-        if not line.lstrip().startswith("#")
     )
     changes.apply(run, name, parse_rules(text, "" if file == "-" else file, run.ports(name)))
 

@@ -135,7 +135,6 @@ def test_os_ken_simple_switch(tmp_path, version, name):
         assert not [line for line in there.log() if " error " in line]
 
 
-@pytest.mark.long
 @needs_ovs_ofctl
 @pytest.mark.skipif(
     shutil.which("ovs-testcontroller") is None,

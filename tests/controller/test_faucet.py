@@ -1,7 +1,7 @@
-"""Faucet with the plugin, from PyPI, in an environment of its own: an ACL says filter_prog: 1.
+"""Faucet from PyPI, in an environment of its own: a learning switch with ACLs between real hosts.
 
-A port scan is played into port 1. Faucet's ACL drops what the filter port_scan matches; the rest
-travels through its learning switch to port 2.
+With the plugin an ACL says filter_prog: 1. A port scan is played into port 1; Faucet's ACL drops
+what the filter port_scan matches, and the rest travels through its learning switch to port 2.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 import urllib.request
 from pathlib import Path
@@ -16,10 +17,9 @@ from pathlib import Path
 import pytest
 from controller_process import ROOT, Controller, environment, free_port
 from environments import environment_with
+from namespaces import Host, hosts
 from switchd_process import Switchd
 from test_apps import TRACES, sources_of, split
-
-pytestmark = pytest.mark.long
 
 CONFIG = """
 vlans:
@@ -52,8 +52,8 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return environment_with(tmp_path_factory.mktemp("faucet") / "environment", "faucet==1.10.12")
 
 
-def variables(folder: Path, program: str = "1") -> dict[str, str]:
-    (folder / "faucet.yaml").write_text(CONFIG.replace("FILTER", program))
+def variables(folder: Path, program: str = "1", config: str = CONFIG) -> dict[str, str]:
+    (folder / "faucet.yaml").write_text(config.replace("FILTER", program))
     return {
         "FAUCET_CONFIG": str(folder / "faucet.yaml"),
         "FAUCET_LOG": str(folder / "faucet.log"),
@@ -94,6 +94,78 @@ def start(python: Path, how: str, folder: Path, env: dict[str, str]) -> Controll
     return Controller(hub="eventlet", port=port, command=command, env=env, plain=True)
 
 
+PLAIN = """
+vlans:
+  office:
+    vid: 100
+dps:
+  sw1:
+    dp_id: 0x51
+    hardware: "Open vSwitch"
+    interfaces:
+      1:
+        native_vlan: office
+        acl_in: no_web
+      2:
+        native_vlan: office
+acls:
+  no_web:
+    - rule:
+        dl_type: 0x800
+        nw_proto: 6
+        tcp_dst: 8080
+        actions:
+          allow: 0
+    - rule:
+        actions:
+          allow: 1
+"""
+
+
+def test_learning_switch_with_an_acl(python: Path, tmp_path: Path) -> None:
+    """Without anything of oko's: two hosts ping each other, one port of TCP is closed to one."""
+    env = variables(tmp_path, config=PLAIN)
+    del env["OKO_FAUCET_PROGRAMS"]
+    env["PATH"] = f"{python.parent}:{os.environ['PATH']}"
+    port = free_port()
+    command = [str(python.parent / "faucet"), "--use-stderr", f"--ryu-ofp-tcp-listen-port={port}"]
+    with (
+        hosts("10.0.0.1/24", "10.0.0.2/24") as (one, two),
+        Controller(hub="eventlet", port=port, command=command, env=env, plain=True) as controller,
+        Switchd(
+            tmp_path / "run", "--bridge", "br0", "--dpid", "0x51",
+            f"--port=1=afpacket:{one.device}", f"--port=2=afpacket:{two.device}",
+            "--controller", f"tcp:127.0.0.1:{port}",
+        ) as switch,
+    ):  # fmt: skip
+        wait_for_metric(env["FAUCET_PROMETHEUS_PORT"], 'dp_status{dp_id="0x51",dp_name="sw1"} 1.0')
+        end = time.monotonic() + 20
+        while not one.ping(two.address, n=1) and time.monotonic() < end:
+            pass
+        assert one.ping(two.address, n=5) and two.ping(one.address, n=5)
+        assert connects(two, one, 8080) and connects(one, two, 8081)
+        assert not connects(one, two, 8080), "the ACL"
+        assert switch.stop() == 0
+        assert not [line for line in switch.log() if " error " in line or "FLOW_MOD" in line]
+        controller.stop()
+
+
+def connects(client: Host, server: Host, port: int) -> bool:
+    """Does a TCP connection come about?"""
+    listen = (
+        f"import socket; s = socket.create_server(('', {port})); print('x', flush=True); s.accept()"
+    )
+    call = f"import socket; socket.create_connection(('{server.address}', {port}), 1.5)"
+    there = server.popen(sys.executable, "-c", listen, stdout=subprocess.PIPE)
+    try:
+        assert there.stdout is not None and there.stdout.readline()
+        return client.run(sys.executable, "-c", call, check=False).returncode == 0
+    finally:
+        there.kill()
+        there.communicate()
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("how", ("faucet", "oko-controller"))
 def test_acl_with_a_filter(python: Path, how: str, tmp_path: Path) -> None:
     env = variables(tmp_path)
@@ -123,6 +195,7 @@ def test_acl_with_a_filter(python: Path, how: str, tmp_path: Path) -> None:
     assert set(sources_of(out, since)) == {"10.0.0.1"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("wrong", ("0", "70000", "first"))
 def test_faucet_refuses_a_wrong_number(python: Path, wrong: str, tmp_path: Path) -> None:
     env = variables(tmp_path, wrong)
@@ -135,6 +208,7 @@ def test_faucet_refuses_a_wrong_number(python: Path, wrong: str, tmp_path: Path)
     assert f"filter_prog: {wrong} is not a number from 1 to 65535" in log
 
 
+@pytest.mark.long
 def test_says_what_is_wrong_with_the_programs(python: Path, tmp_path: Path) -> None:
     command = [str(python), "-m", "oko.controller.launcher", "oko.controller.faucet"]
     for value, words in (

@@ -21,13 +21,10 @@ from ofctl import Ofctl, switch
 SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")
 needed = ("ovs-ofctl", "ovs-vsctl", "ovsdb-server", "ovsdb-tool", "ovs-vswitchd")
 missing = [name for name in needed if shutil.which(name) is None]
-pytestmark = [
-    pytest.mark.long,
-    pytest.mark.skipif(
-        bool(missing) or not SCHEMA.exists(),
-        reason="Open vSwitch (openvswitch-switch) is not installed: no " + ", ".join(missing),
-    ),
-]
+pytestmark = pytest.mark.skipif(
+    bool(missing) or not SCHEMA.exists(),
+    reason="Open vSwitch (openvswitch-switch) is not installed: no " + ", ".join(missing),
+)
 
 ALL = ("OpenFlow10", "OpenFlow13", "OpenFlow14")
 NEW = ALL[1:]

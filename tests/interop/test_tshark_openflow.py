@@ -22,10 +22,7 @@ from oko.openflow.groups import encode_group_mod
 from oko.openflow.meters import encode_meter_mod
 from oko.text import parse_flow, parse_group, parse_meter, parse_rules
 
-pytestmark = [
-    pytest.mark.long,
-    pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed"),
-]
+pytestmark = pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")
 
 # ARP: who has 10.0.0.2, asks 10.0.0.1
 FRAME = bytes.fromhex(
