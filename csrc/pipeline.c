@@ -119,24 +119,29 @@ static void tell_miss(struct oko_worker *w, uint32_t index)
     oko_finish(&x);
 }
 
+/* The rule that a packet is certain to take; NULL: there may be none, or it is to be decided. */
+static inline const struct oko_rule *certain(const struct oko_worker *w, uint32_t index)
+{
+    if (w->settled >> index & 1)
+        return w->chosen[index];
+    const struct oko_cands *cands = &w->cands[index];
+    const struct oko_rule *only = cands->rule[0];
+    bool plain = cands->n == 1 && !only->slot && !(OKO_LOAD(&only->kind) & OKO_RULE_TIMED);
+    return plain ? only : NULL;
+}
+
 /* The rule for a packet in table 0. */
 static inline const struct oko_rule *decide_first(struct oko_worker *w, uint32_t index)
 {
-    struct oko_cands *cands = &w->cands[index];
-    if (w->settled >> index & 1) { /* the programs have been asked ahead */
-        const struct oko_rule *chosen = w->chosen[index];
-        if (chosen)
-            w->decided++;
-        else
-            oko_count(&w->tables[0].lookups, 1);
-        return chosen;
-    }
-    const struct oko_rule *only = cands->rule[0];
-    if (cands->n == 1 && !only->slot && !(OKO_LOAD(&only->kind) & OKO_RULE_TIMED)) {
+    const struct oko_rule *rule = certain(w, index);
+    if (rule) {
         w->decided++;
-        return only;
+    } else if (w->settled >> index & 1) {
+        oko_count(&w->tables[0].lookups, 1);
+    } else {
+        rule = oko_decide(w, index, 0, &w->keys[index], &w->cands[index]);
     }
-    return oko_decide(w, index, 0, &w->keys[index], cands);
+    return rule;
 }
 
 /* NORMAL to a known port; false: it is not as simple as that. */
@@ -208,10 +213,45 @@ static bool pass_time(struct oko_worker *w, uint64_t now_ns)
     return changed;
 }
 
+/* The first packets, one after another, that this rule sends as they came through one port that
+ * only counts: counted together. Returns those still to do. */
+static uint32_t forward_alike(struct oko_worker *w, uint32_t todo, const struct oko_rule *rule)
+{
+    uint32_t out = rule->out_port, n = 0, index = (uint32_t)__builtin_ctz(todo);
+    uint64_t bytes = 0, ns = 0;
+    if (out != w->out_number)
+        oko_find_out(w, out);
+    if (!w->out_port)
+        return todo;
+    do {
+        const struct oko_pkt *pkt = &w->pkts[index];
+        if (pkt->in_port == out || pkt->meta.rx_ns >= w->deadline)
+            break;
+        n++;
+        bytes += pkt->meta.wire_len;
+        ns = pkt->meta.rx_ns;
+        todo &= todo - 1;
+    } while (todo && certain(w, index = (uint32_t)__builtin_ctz(todo)) == rule);
+    if (n) {
+        w->decided += n;
+        w->out_packets += n;
+        w->out_bytes += bytes;
+        oko_count_packets(w, rule, n, bytes, ns);
+        OKO_STORE(&w->now_ns, ns);
+    }
+    return todo;
+}
+
 static uint32_t act(struct oko_worker *w, uint32_t todo)
 {
-    for (; todo; todo &= todo - 1) {
-        uint32_t index = (uint32_t)__builtin_ctz(todo);
+    while (todo) {
+        uint32_t index = (uint32_t)__builtin_ctz(todo), left;
+        const struct oko_rule *rule = w->traced ? NULL : certain(w, index);
+        if (rule && OKO_LOAD(&rule->kind) & OKO_RULE_OUTPUT &&
+            (left = forward_alike(w, todo, rule)) != todo) {
+            todo = left;
+            continue;
+        }
         if (pass_time(w, w->pkts[index].meta.rx_ns)) {
             oko_worker_look(w);
             return todo; /* this packet, too, is looked up again */
@@ -220,10 +260,11 @@ static uint32_t act(struct oko_worker *w, uint32_t todo)
             act_traced(w, index);
         else
             act_on(w, index);
+        todo &= todo - 1;
         if (__builtin_expect(w->changed, 0)) {
             w->changed = false;
             oko_worker_look(w);
-            return todo & (todo - 1);
+            return todo;
         }
     }
     return 0;
