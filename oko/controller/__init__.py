@@ -8,7 +8,8 @@
     programs = oko.controller.FilterPrograms(datapath)
     number = programs.load("syn_flood.c")                   # Refused: the switch's words
 
-codec.py teaches os-ken's parsers the match field and the action, programs.py has oko's own
+codec.py teaches os-ken's parsers the match field and the action, flows.py makes flow-mods of
+text, programs.py has oko's own
 messages as calls (exchange.py carries them), events.py what an application can handle, launcher.py
 is `oko-controller`. The wire format is in oko/openflow/extension.py and stays there.
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         EventOkoProgramRefused,
         EventOkoSendMaps,
     )
+    from .flows import flow_mod
     from .programs import FilterPrograms, NoAnswer, Refused
 
 register()
@@ -46,6 +48,7 @@ _HOME = {
     "FilterPrograms": "programs",
     "NoAnswer": "programs",
     "Refused": "programs",
+    "flow_mod": "flows",
 }
 
 __all__ = [
@@ -56,6 +59,7 @@ __all__ = [
     "FilterPrograms",
     "NoAnswer",
     "Refused",
+    "flow_mod",
     "register",
 ]
 

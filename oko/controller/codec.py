@@ -8,9 +8,9 @@ Experimenter multiparts are wrapped too, because os-ken takes the body of a repl
 16 bytes and fails on what is left over; those of oko's are one.
 
 The bytes are made and read by oko.openflow; nothing of the wire format is repeated here.
-OpenFlow 1.0 has no OXM outside of Nicira's messages: filter_prog needs 1.3. os-ken's handler of
-errors asks for a constant that its module for 1.0 lacks, and closes the connection at the first
-error; the constant is supplied.
+OpenFlow 1.0 has no OXM outside of Nicira's messages: flows.py has what to do there.
+os-ken's handler of errors asks for a constant that its module for 1.0 lacks, and closes the
+connection at the first error; the constant is supplied.
 
 Fails safely: an action of oko's that cannot be decoded stays os-ken's OFPActionExperimenterUnknown.
 Thread-safety: register() changes os-ken's modules; call it before connections exist, as importing

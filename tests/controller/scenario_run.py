@@ -13,10 +13,9 @@ from switchd_process import Switchd
 FLOOD = ROOT / "examples" / "traces" / "syn-flood.pcap"
 SCENARIOS = Path(__file__).with_name("scenarios.py")
 NAMES = (
-    "structs",
-    "broken_program", "create_only", "flow", "flow_without_program", "large_map", "large_program",
-    "load_show_unload", "load_source", "many_at_once", "maps", "numbers", "periodic", "replace",
-    "send_maps", "start_load",
+    "broken_program", "create_only", "flow", "flow_text", "flow_without_program", "large_map",
+    "large_program", "load_show_unload", "load_source", "many_at_once", "maps", "numbers",
+    "periodic", "replace", "send_maps", "start_load", "structs",
 )  # fmt: skip
 
 
@@ -133,6 +132,14 @@ def _flow(value: Any) -> None:
     (low, plain), (high, filtered) = value["flows"]
     assert (low, high) == (1, 10) and plain == {"in_port": 1}
     assert filtered.keys() == {"in_port", "filter_prog"}
+
+
+def _flow_text(value: Any) -> None:
+    assert (value["matched"], value["used"]) == (True, 1), value
+    assert value["told"][0] is True and "4321" in value["told"][1]
+    assert "no command 'remove'" in value["command"][2]
+    assert 'unknown field "tpc"' in value["text"][2]
+    assert value["table"] is True or "cannot name a table" in value["table"][2]
 
 
 def _flow_without_program(value: Any) -> None:

@@ -216,6 +216,31 @@ class Scenarios(app_manager.OSKenApp):
         matched = wait_until(lambda: programs.programs(number)[0].matches > 100)
         return {"matched": matched, "flows": sorted(flow_stats(self, datapath))}
 
+    def scenario_flow_text(self, datapath: Any, programs: FilterPrograms) -> Any:
+        """Flows with filters in every version of OpenFlow: as text."""
+        number = programs.load(FILTERS / "syn_flood.o")
+        programs.update(number, "limit", {0: "u32:5"})
+        texts = [f"priority=10,in_port=1,filter_prog={number},actions=send_maps({number})",
+                 "priority=1,in_port=1,actions=output:2"]  # fmt: skip
+        for text in texts:
+            datapath.send_msg(oko.controller.flow_mod(datapath, text))
+        matched = wait_until(lambda: programs.programs(number)[0].matches > 100)
+        used = programs.programs(number)[0].n_flows
+        delete = oko.controller.flow_mod(datapath, f"filter_prog={number}", "delete")
+        datapath.send_msg(delete)
+        programs.unload(number)  # refused while a flow uses it
+        wrong = oko.controller.flow_mod(datapath, "filter_prog=4321,actions=drop")
+        datapath.send_msg(wrong)
+        told = self.next(oko.controller.EventOkoErrorText)
+        return {
+            "matched": matched, "used": used, "told": [told.xid == wrong.xid, told.text],
+            "command": refused(lambda: oko.controller.flow_mod(datapath, "tcp", "remove")),
+            "text": refused(lambda: oko.controller.flow_mod(datapath, "tpc,actions=drop")),
+            "table": VERSION != "1.0" or refused(
+                lambda: oko.controller.flow_mod(datapath, "table=1,actions=drop")
+            ),
+        }  # fmt: skip
+
     def scenario_flow_without_program(self, datapath: Any, programs: FilterPrograms) -> Any:
         xid = add_flow(datapath, 10, {"filter_prog": 1234}, [])
         told = self.next(oko.controller.EventOkoErrorText)
