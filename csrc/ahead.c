@@ -300,6 +300,19 @@ static void ask(struct oko_worker *w, struct front *front)
     }
 }
 
+/* Packets that share the first one's candidates set out as a close group. */
+static void set_out(struct oko_worker *w, struct front *front, uint32_t packets)
+{
+    struct group *group = &front->group[front->n++];
+    group->packets = packets;
+    group->close = true;
+    group->timed = group->waits = false;
+    group->leader = (uint32_t)__builtin_ctz(packets);
+    group->pick = 0;
+    group->cands = w->cands[group->leader];
+    arrive(w, front, group);
+}
+
 /* Packets with the first one's key, as far as the table looks: one lookup for all of them. Returns
  * the others. */
 static uint32_t share(struct oko_worker *w, struct front *front, uint32_t todo)
@@ -309,10 +322,8 @@ static uint32_t share(struct oko_worker *w, struct front *front, uint32_t todo)
     uint32_t same = oko_cls_like_first(cls, w->keys, todo);
     if (same == 1u << leader && same != todo)
         return todo;
-    struct group *group = &front->group[front->n++];
-    *group = (struct group){.packets = same, .close = true, .leader = leader};
-    oko_lookup(w, front->table, &w->keys[leader], &group->cands);
-    arrive(w, front, group);
+    oko_lookup(w, front->table, &w->keys[leader], &w->cands[leader]);
+    set_out(w, front, same);
     return todo & ~same;
 }
 
@@ -329,7 +340,9 @@ void oko_decide_ahead(struct oko_worker *w, uint32_t todo)
     front.n = 0;
     front.table = 0;
     memset(front.to_visit, 0, sizeof front.to_visit);
-    line_up(w, &front, todo);
+    if (w->alike)
+        set_out(w, &front, w->alike);
+    line_up(w, &front, todo & ~w->alike);
     ask(w, &front);
     for (uint32_t word = 0; word < sizeof front.to_visit / sizeof front.to_visit[0]; word++)
         while (front.to_visit[word]) {

@@ -38,9 +38,11 @@ static void look_up(struct oko_worker *w, uint32_t table, const struct oko_key *
 {
     const struct oko_cls *cls = &w->dp->tables[table];
     uint64_t version = w->view->version;
+    w->alike = 0;
     if (!asks_cache(w, cls)) {
         oko_count(&w->stats.direct, (uint32_t)__builtin_popcount(todo));
-        todo &= ~share(cls, keys, todo, version, cands);
+        w->alike = share(cls, keys, todo, version, cands);
+        todo &= ~w->alike;
         if (todo)
             oko_cls_lookup_burst(cls, keys, todo, version, cands);
         return;

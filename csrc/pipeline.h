@@ -69,6 +69,7 @@ struct oko_worker {
     struct oko_key keys[OKO_BURST];
     struct oko_cands cands[OKO_BURST];
     struct oko_prog_in in[OKO_BURST];
+    uint32_t alike;   /* packets of the last lookup that share the first one's candidates */
     uint32_t settled; /* packets whose rule has been chosen ahead (ahead.c) ... */
     const struct oko_rule *chosen[OKO_BURST]; /* ... it, or NULL: none in table 0 */
     uint32_t standing[OKO_N_TABLES];          /* packets that go on to a later table ahead */
