@@ -257,6 +257,8 @@ bool oko_opcode_known(uint8_t code);
 uint32_t oko_prog_guards(const struct oko_prog *prog, uint32_t *insns, uint32_t max);
 /* Contents of a data section: copies at most size bytes out, returns its full size. */
 int64_t oko_prog_data_read(struct oko_prog *prog, uint32_t index, uint8_t *out, uint64_t size);
+/* Sets a writable data section as a whole; size is its size. For restoring, before it runs. */
+int oko_prog_data_write(struct oko_prog *prog, uint32_t index, const uint8_t *bytes, uint64_t size);
 /* The next line of the programs' log (helper printf), NUL-terminated; returns its length, 0 when
  * there is none. *lost gets how many were lost since the last call. */
 uint32_t oko_vm_log_read(struct oko_vm *vm, char *out, uint32_t size, uint64_t *lost);
@@ -286,6 +288,11 @@ int oko_map_clear(struct oko_map *map);
  * present throughout comes exactly once. Sketches: the merged counters, key = row u32, column u32
  * (count-min) or 64-bit word index u64 (Bloom). */
 int64_t oko_map_dump(struct oko_map *map, uint64_t *cursor, uint8_t *out, uint32_t max);
+/* Puts n dumped entries back, packed as oko_map_dump() gave them in a VM of n_workers, into a map
+ * that oko_map_clear() has emptied and that no program uses yet. Of per-worker values, those of
+ * workers that are not there now are left out, new workers begin with zeroes; sketches get their
+ * merged counters. OKO_E_NOTFOUND, OKO_E_FULL: it does not fit, those before it are there. */
+int oko_map_restore(struct oko_map *map, const uint8_t *entries, uint64_t n, uint32_t n_workers);
 /* Bytes of one dumped entry: key and value. */
 void oko_map_dump_sizes(const struct oko_map *map, uint32_t *key_size, uint32_t *value_size);
 
@@ -698,8 +705,8 @@ struct oko_flow_mod {
     uint32_t out_group;   /* DELETE*: only flows that use this group; 0xffffffff = any */
     uint32_t new_cookie;  /* MODIFY*: 1 = what is covered gets spec.cookie (OpenFlow 1.0) */
     uint32_t reserved;
-    uint64_t age_ns; /* ADD: of a flow that is being restored: it counts as added so long ago, and
-                        as used now */
+    uint64_t age_ns;  /* ADD: of a flow that is being restored: it counts as added so long ago */
+    uint64_t idle_ns; /* and as used so long ago, 0 = now */
 };
 
 enum oko_object_command { OKO_OBJECT_ADD = 0, OKO_OBJECT_MODIFY = 1, OKO_OBJECT_DELETE = 2 };

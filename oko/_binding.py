@@ -473,6 +473,12 @@ class Program(Handle):
         lib.oko_prog_data_read(self._ptr, index, out, size)
         return bytes(ffi.buffer(out, size))
 
+    def set_data(self, index: int, contents: bytes) -> None:
+        """Sets a writable data section as a whole."""
+        buffer = ffi.from_buffer("uint8_t[]", contents)
+        code = lib.oko_prog_data_write(self._ptr, index, buffer, len(contents))
+        check(code, what=f"data section {index}")
+
     def map(self, index: int) -> Map:
         """Map number index; OkoError beyond the last."""
         pointer = lib.oko_prog_map(self._ptr, index)
@@ -584,6 +590,33 @@ class Map:
             raw = bytes(ffi.buffer(out, count * each))
             for at in range(0, len(raw), each):
                 yield raw[at : at + key_size], raw[at + key_size : at + each]
+
+    def dump(self) -> bytes:
+        """All entries as they are, packed: for restore()."""
+        each = sum(self._dump_sizes)
+        chunk = max(1, min(65536, (1 << 20) // max(1, each)))
+        cursor = ffi.new("uint64_t *")
+        out = ffi.new("uint8_t[]", max(1, chunk * each))
+        parts: list[bytes] = []
+        while True:
+            count = lib.oko_map_dump(self._ptr, cursor, out, chunk)
+            self._done(count)
+            if not count:
+                return b"".join(parts)
+            parts.append(bytes(ffi.buffer(out, count * each)))
+
+    def restore(self, entries: bytes, n_workers: int) -> None:
+        """Puts back what dump() gave in a VM of so many workers, in place of what is there. For a
+        program that does not run yet."""
+        self.clear()
+        key_size, value_size = self._dump_sizes
+        if self.spec.type in (lib.OKO_MAP_WORKER_ARRAY, lib.OKO_MAP_WORKER_HASH):
+            value_size = self.spec.value_size * n_workers
+        n, rest = divmod(len(entries), key_size + value_size)
+        if rest:
+            raise MapError(f"map {self.spec.name!r}: not a dump of it", lib.OKO_E_INVAL)
+        data = ffi.from_buffer("uint8_t[]", entries)
+        self._done(lib.oko_map_restore(self._ptr, data, n, n_workers))
 
     def _sized(self, what: str, value: bytes, size: int) -> CData:
         if len(value) != size:

@@ -549,6 +549,7 @@ class Txn(Handle):
         or_add: bool = False,
         new_cookie: bool = False,
         age_ns: int = 0,
+        idle_ns: int = 0,
         out_port: int = ANY,
         out_group: int = ANY,
     ) -> None:
@@ -565,7 +566,7 @@ class Txn(Handle):
         spec.importance = record.importance
         mod.command, mod.or_add, mod.cookie_mask = command, or_add, cookie_mask
         mod.out_port, mod.out_group, mod.new_cookie = out_port, out_group, new_cookie
-        mod.age_ns = age_ns
+        mod.age_ns, mod.idle_ns = age_ns, idle_ns
         error = ffi.new("struct oko_error *")
         check(lib.oko_txn_flow(self._ptr, mod, error), error)
 

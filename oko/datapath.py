@@ -19,6 +19,7 @@ only. Thread-safety: any thread may call anything; see docs/threading.md.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from types import TracebackType
 from typing import Any
 
 from . import _binding_dp as binding
+from ._binding import Program
 from ._binding_dp import PortInfo, QueueInfo, Stats, TableInfo, TraceStep
 from .bpf import typed
 from .bpf.spec import ProgramSpec
@@ -292,9 +294,11 @@ class Transaction:
         record: records.FlowRecord | None = None,
         *,
         age_ns: int = 0,
+        idle_ns: int = 0,
     ) -> None:
         """Adds a flow, or carries out another command of a FlowMod. record: the flow compiled,
-        where that is known already. age_ns: a flow being restored was added so long ago."""
+        where that is known already. age_ns: a flow being restored was added so long ago, and
+        used idle_ns ago."""
         mod = change if isinstance(change, FlowMod) else FlowMod(change, ADD)
         self._txn.flow(
             record or records.compile_flow(mod.flow),
@@ -303,6 +307,7 @@ class Transaction:
             or_add=mod.or_add,
             new_cookie=mod.new_cookie,
             age_ns=age_ns,
+            idle_ns=idle_ns,
             out_port=mod.out_port,
             out_group=mod.out_group,
         )
@@ -539,11 +544,7 @@ class Datapath:
 
     def maps(self, number: int) -> Maps:
         """The maps of the program loaded under number."""
-        spec = self._specs.get(number)
-        program = self._dp.program(number, spec) if spec is not None else None
-        if program is None:
-            raise OkoError(f"program {number} is not loaded")
-        return Maps(program)
+        return Maps(self._program(number))
 
     def replace_map(
         self,
@@ -567,6 +568,25 @@ class Datapath:
         if number not in self._specs:
             raise OkoError(f"program {number} is not loaded")
         return self._specs[number]
+
+    def data(self, number: int) -> dict[int, bytes]:
+        """The writable data sections (.data, .bss) of a program, by number, as they are now."""
+        spec = self.program_spec(number)
+        with contextlib.closing(self._program(number)) as program:
+            return {i: program.data(i) for i, d in enumerate(spec.data) if d.writable}
+
+    def set_data(self, number: int, sections: Mapping[int, bytes]) -> None:
+        """Sets writable data sections of a program as a whole; for restoring, before it runs."""
+        with contextlib.closing(self._program(number)) as program:
+            for index, contents in sections.items():
+                program.set_data(index, contents)
+
+    def _program(self, number: int) -> Program:
+        spec = self._specs.get(number)
+        program = self._dp.program(number, spec) if spec is not None else None
+        if program is None:
+            raise OkoError(f"program {number} is not loaded")
+        return program
 
     def programs(self) -> list[ProgramStats]:
         """All programs in rising number, with counters."""

@@ -139,6 +139,15 @@ class Map:
         """All entries; sketches: their counters."""
         return self._handle.items()
 
+    def dump(self) -> bytes:
+        """All entries, packed; per-worker maps: with the values of all workers."""
+        return self._handle.dump()
+
+    def restore(self, entries: bytes, n_workers: int) -> None:
+        """Puts back what dump() gave where there were so many workers, in place of what is there.
+        For a program that does not run yet. Workers that are new begin with zeroes."""
+        self._handle.restore(entries, n_workers)
+
     def items_typed(self) -> Iterator[tuple[Any, Any]]:
         """All entries, typed where the object says how."""
         for key, value in self.items():

@@ -225,6 +225,30 @@ int oko_map_clear(struct oko_map *map)
     return map->ops->clear(map);
 }
 
+/* A value for each worker: sketches have merged ones. */
+static bool per_worker(const struct oko_map *map)
+{
+    return map->spec.type == OKO_MAP_WORKER_ARRAY || map->spec.type == OKO_MAP_WORKER_HASH;
+}
+
+int oko_map_restore(struct oko_map *map, const uint8_t *entries, uint64_t n, uint32_t n_workers)
+{
+    uint32_t key_size, value_size;
+    oko_map_dump_sizes(map, &key_size, &value_size);
+    if (n_workers == 0)
+        return OKO_E_INVAL;
+    if (per_worker(map))
+        value_size = map->spec.value_size * n_workers;
+    for (uint64_t i = 0; i < n; i++) {
+        const uint8_t *key = entries + i * (key_size + value_size), *values = key + key_size;
+        int rc = map->ops->restore != NULL ? map->ops->restore(map, key, values, n_workers)
+                                           : map->ops->set(map, key, values, OKO_ANY);
+        if (rc != 0)
+            return rc;
+    }
+    return 0;
+}
+
 int64_t oko_map_dump(struct oko_map *map, uint64_t *cursor, uint8_t *out, uint32_t max)
 {
     return map->ops->dump(map, cursor, out, max);

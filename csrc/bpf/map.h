@@ -35,6 +35,10 @@ struct oko_map_ops {
     int (*remove)(struct oko_map *map, const uint8_t *key);
     int (*merge_add)(struct oko_map *map, const uint8_t *item);
     int (*clear)(struct oko_map *map);
+    /* Puts back an entry as dump gave it, with the values of n_workers; NULL: as set() does. No
+     * program runs meanwhile. */
+    int (*restore)(struct oko_map *map, const uint8_t *key, const uint8_t *values,
+                   uint32_t n_workers);
     int64_t (*dump)(struct oko_map *map, uint64_t *cursor, uint8_t *out, uint32_t max);
     void (*info)(struct oko_map *map, struct oko_map_info *info); /* beyond spec and memory */
     /* Do all width bytes at address lie in one entry's value, as seen by this worker? */

@@ -161,6 +161,17 @@ static int array_set(struct oko_map *map, const uint8_t *key, const uint8_t *val
     return 0;
 }
 
+static int array_restore(struct oko_map *map, const uint8_t *key, const uint8_t *values,
+                         uint32_t n_workers)
+{
+    uint64_t index = index_of(map, key);
+    if (index >= map->spec.max_entries)
+        return OKO_E_NOTFOUND;
+    for (uint32_t w = 0; w < n_copies(array_of(map)) && w < n_workers; w++)
+        put(array_of(map), w, index, values + (size_t)w * map->spec.value_size);
+    return 0;
+}
+
 static int array_clear(struct oko_map *map)
 {
     struct oko_map_array *array = array_of(map);
@@ -196,6 +207,7 @@ const struct oko_map_ops oko_map_array_ops = {
     .update = array_update,
     .get = array_get,
     .set = array_set,
+    .restore = array_restore,
     .clear = array_clear,
     .dump = array_dump,
     .contains = array_contains,

@@ -88,6 +88,20 @@ static int bloom_merge_add(struct oko_map *map, const uint8_t *item)
     return 0;
 }
 
+/* All is put back into the first worker's block: which worker it was does not matter. */
+static int bloom_restore(struct oko_map *map, const uint8_t *key, const uint8_t *values,
+                         uint32_t n_workers)
+{
+    (void)n_workers;
+    uint64_t word, bits;
+    memcpy(&word, key, 8);
+    memcpy(&bits, values, 8);
+    if (word >= n_words(&map->spec))
+        return OKO_E_NOTFOUND;
+    OKO_STORE((uint64_t *)oko_sketch_block(sketch_of(map), 0) + word, bits);
+    return 0;
+}
+
 static int64_t bloom_dump(struct oko_map *map, uint64_t *cursor, uint8_t *out, uint32_t max)
 {
     int64_t n = 0;
@@ -109,6 +123,7 @@ const struct oko_map_ops oko_map_bloom_ops = {
     .get = bloom_get,
     .merge_add = bloom_merge_add,
     .clear = oko_sketch_clear,
+    .restore = bloom_restore,
     .dump = bloom_dump,
     .contains = oko_sketch_contains,
 };

@@ -95,6 +95,22 @@ static int cms_merge_add(struct oko_map *map, const uint8_t *item)
     return 0;
 }
 
+/* All is put back into the first worker's block: which worker it was does not matter. */
+static int cms_restore(struct oko_map *map, const uint8_t *key, const uint8_t *values,
+                       uint32_t n_workers)
+{
+    (void)n_workers;
+    struct oko_map_sketch *sketch = sketch_of(map);
+    uint32_t cell[2], n;
+    memcpy(cell, key, 8);
+    memcpy(&n, values, 4);
+    if (cell[0] >= sketch->n_hashes || cell[1] >= sketch->width)
+        return OKO_E_NOTFOUND;
+    OKO_STORE((uint32_t *)oko_sketch_block(sketch, 0) + (uint64_t)cell[0] * sketch->width + cell[1],
+              n);
+    return 0;
+}
+
 static int64_t cms_dump(struct oko_map *map, uint64_t *cursor, uint8_t *out, uint32_t max)
 {
     struct oko_map_sketch *sketch = sketch_of(map);
@@ -118,6 +134,7 @@ const struct oko_map_ops oko_map_cms_ops = {
     .get = cms_get,
     .merge_add = cms_merge_add,
     .clear = oko_sketch_clear,
+    .restore = cms_restore,
     .dump = cms_dump,
     .contains = oko_sketch_contains,
 };

@@ -522,6 +522,27 @@ static int hash_set(struct oko_map *map, const uint8_t *key, const uint8_t *valu
     return status;
 }
 
+/* The first worker's value for all, then each worker's own; those that there were not have none. */
+static int hash_restore(struct oko_map *map, const uint8_t *key, const uint8_t *values,
+                        uint32_t n_workers)
+{
+    struct oko_map_hash *table = table_of(map);
+    struct oko_hash_probe probe;
+    uint32_t size = map->spec.value_size;
+    int rc = hash_set(map, key, values, OKO_ANY);
+    if (rc != 0 || table->values == NULL)
+        return rc;
+    uint8_t *zeroes = calloc(1, size);
+    if (zeroes == NULL)
+        return OKO_E_NOMEM;
+    oko_hash_probe_init(table, &probe, key);
+    struct oko_hash_at at = oko_hash_find(table, &probe);
+    for (uint32_t w = 1; at.slot != NULL && w < map->n_workers; w++)
+        oko_hash_overwrite(table, at, w, w < n_workers ? values + (size_t)w * size : zeroes);
+    free(zeroes);
+    return 0;
+}
+
 static int hash_remove(struct oko_map *map, const uint8_t *key)
 {
     struct oko_map_hash *table = table_of(map);
@@ -620,6 +641,7 @@ const struct oko_map_ops oko_map_hash_ops = {
     .del = hash_delete,
     .get = oko_hash_get,
     .set = hash_set,
+    .restore = hash_restore,
     .remove = hash_remove,
     .clear = hash_clear,
     .dump = oko_hash_dump,

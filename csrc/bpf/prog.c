@@ -629,6 +629,18 @@ int64_t oko_prog_data_read(struct oko_prog *prog, uint32_t index, uint8_t *out, 
     return (int64_t)data->spec.size;
 }
 
+int oko_prog_data_write(struct oko_prog *prog, uint32_t index, const uint8_t *bytes, uint64_t size)
+{
+    if (index >= prog->spec.n_data)
+        return OKO_E_NOTFOUND;
+    const struct oko_data *data = &prog->data[index];
+    if (!data->spec.writable || size != data->spec.size)
+        return OKO_E_INVAL;
+    for (uint64_t i = 0; i < size; i++) /* programs may be reading */
+        OKO_STORE(data->bytes + i, bytes[i]);
+    return 0;
+}
+
 struct oko_map *oko_prog_map(struct oko_prog *prog, uint32_t index)
 {
     return index < prog->spec.n_maps ? prog->maps[index] : NULL;

@@ -128,6 +128,7 @@ class Bridge(BridgePorts, BridgePrograms):
         changes: Sequence[Change],
         *,
         ages: Sequence[int] = (),
+        idle: Sequence[int] = (),
         compiled: Sequence[records.FlowRecord | None] = (),
         packet_outs: Sequence[tuple[Action, ...]] = (),
     ) -> None:
@@ -135,7 +136,8 @@ class Bridge(BridgePorts, BridgePrograms):
 
         packet_outs: actions that packet_out() has to be able to carry out afterwards; their indices
         follow those of the changes. ages: of flows that are being restored, ns since each was
-        added. compiled: the records of the flows, where they are known already.
+        added; idle: ns since each was used. compiled: the records of the flows, where they are
+        known already.
         """
         if self.state is not None:
             self.poll()  # flows whose time is over, first
@@ -155,7 +157,9 @@ class Bridge(BridgePorts, BridgePrograms):
                 if isinstance(change, FlowMod):
                     age = ages[added] if ages else 0
                     record = compiled[added] if compiled else None
-                    txn.flow(change, self._record(change.flow, record), age_ns=age)
+                    unused = idle[added] if idle else 0
+                    flow = self._record(change.flow, record)
+                    txn.flow(change, flow, age_ns=age, idle_ns=unused)
                 elif isinstance(change, GroupMod):
                     change = self._resolve(change, groups)
                     txn.group(change)

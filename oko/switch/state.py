@@ -2,39 +2,35 @@
 
     DIR/<bridge>/journal        changes, in the order in which they were acknowledged (journal.py)
     DIR/<bridge>/programs/      ELF objects by SHA-256
-    DIR/<bridge>/maps           the maps' contents at some moment, every few seconds
+    DIR/<bridge>/maps, idle     what packets change, every few seconds (checkpoint.py)
 
 Each record has a number. The journal is compacted by writing the present state as records (all with
 the number that is then the last) and what has been appended meanwhile behind them. The maps' file
 says after which number it was taken: when the journal is replayed, its contents are put in place
-there, and map changes with later numbers go on top.
+there, and map changes with later numbers go on top; likewise idle times.
 
 Every change is in the kernel's hands before it is acknowledged, so kill -9 loses nothing; once a
 second it is handed to the disk, so a power cut loses a second at most, and never leaves half a
 transaction. With sync, it is on the disk before it is acknowledged.
 
-What does not come back: counters, learned flows, MAC addresses, sketches and per-worker maps, the
-.data and .bss of programs; an idle timeout begins anew. Flows whose hard timeout passed while the
-switch was down are gone. A record that cannot be carried out any more is logged and left out.
+What does not come back: counters, learned flows, MAC addresses. Flows whose hard timeout passed
+while the switch was down are gone. A record that cannot be carried out any more is logged and left
+out.
 
-Thread-safety: the asyncio loop's; formatting a snapshot and dumping maps run in an executor.
+Thread-safety: the asyncio loop's; formatting a snapshot and checkpoints run in an executor.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import struct
 import time
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oko.errors import OkoError
-from oko.filters import Map
 from oko.model.flow import FlowMod, GroupMod, MeterMod
-from oko.switch import journal, log
+from oko.switch import checkpoint, journal, log
 from oko.switch.record import Formatter, change_from, match_from, match_to
 
 if TYPE_CHECKING:
@@ -46,8 +42,7 @@ SECOND = 10**9
 SYNC_SECONDS = 1.0
 CHECKPOINT_SECONDS = 3.0
 COMPACT_AT = 1 << 20  # bytes; and four times what the last compaction left
-MAP_MAGIC = b"oko maps 1\n"
-PLAIN_MAPS = (1, 4, 5, 6)  # array, hash, LRU hash, LPM: what a dump can bring back
+IDLE_SHARE = 20  # saving idle times takes at most a twentieth of the time
 
 
 class State:
@@ -62,6 +57,8 @@ class State:
         self._compact_at = max(COMPACT_AT, self._journal.size)
         self._format = Formatter()
         self._seen: object = None  # by the maps' last checkpoint
+        self._idle_due = 0.0
+        self._idle: checkpoint.SavedIdle | None = None  # while it is restored
         self._tasks: list[asyncio.Task[None]] = []
         self._restoring = False
 
@@ -121,23 +118,25 @@ class State:
         self._restoring = True
         self._ports: dict[int, int] = {}
         records, self._journal.records = self._journal.records, []
-        maps = self._read_maps()
+        contents = checkpoint.read_contents(self.directory / "maps")
+        self._idle = checkpoint.read_idle(self.directory / "idle")
         now = time.time_ns()
         bridge.datapath.tick(now, worker=bridge.datapath.workers - 1)  # ages need a clock
         try:
             for record in records:
-                if maps is not None and record.get("s", 0) > maps[0]["s"]:
-                    self._put_maps(bridge, *maps)
-                    maps = None
+                if contents is not None and record.get("s", 0) > contents.number:
+                    contents.put_back(bridge)
+                    contents = None
                 try:
                     self._redo(bridge, record, now)
                 except (OkoError, ValueError, KeyError, TypeError, IndexError) as exc:
                     logger.error("record %s (%s): %s", record.get("s"), record.get("k"), exc)
-            if maps is not None:
-                self._put_maps(bridge, *maps)
+            if contents is not None:
+                contents.put_back(bridge)
             bridge.datapath.events()  # what was said while it was restored is nobody's business
         finally:
             self._restoring = False
+            self._idle = None
         return len(records)
 
     def restore_ports(self, bridge: Bridge) -> None:
@@ -157,7 +156,9 @@ class State:
             ages = record.get("ages") or [max(0, now - record["at"])] * len(changes)
             if "ages" in record:
                 ages = [age + max(0, now - record["at"]) for age in ages]
-            self._redo_changes(bridge, changes, ages)
+            flows = [c.flow if isinstance(c, FlowMod) else None for c in changes]
+            idle = checkpoint.ages_of(self._idle, record["s"], flows)
+            self._redo_changes(bridge, changes, ages, idle)
         elif kind == "gone":
             table, priority, match, filter_prog = record["f"]
             bridge.forget_flow(table, priority, match_from(match), filter_prog)
@@ -181,94 +182,46 @@ class State:
         else:
             raise OkoError("no such kind of record")
 
-    def _redo_changes(self, bridge: Bridge, changes: list[Any], ages: list[int]) -> None:
+    def _redo_changes(
+        self, bridge: Bridge, changes: list[Any], ages: list[int], idle: list[int]
+    ) -> None:
         """One transaction; flows that are over by now do no harm, they never match."""
         try:
-            bridge.apply(changes, ages=ages)
+            bridge.apply(changes, ages=ages, idle=idle)
         except OkoError:
             if len(changes) == 1:
                 raise
-            for change, age in zip(changes, ages, strict=True):  # as much as can be
+            for i, change in enumerate(changes):  # as much as can be
                 try:
-                    bridge.apply([change], ages=[age])
+                    bridge.apply([change], ages=ages[i : i + 1], idle=idle[i : i + 1])
                 except OkoError as exc:
                     logger.error("left out: %s", exc)
 
-    # ---------------------------------------------------------------- maps
-
-    def _read_maps(self) -> tuple[dict[str, Any], bytes] | None:
-        path = self.directory / "maps"
-        try:
-            data = path.read_bytes()
-        except OSError:
-            return None
-        try:
-            if not data.startswith(MAP_MAGIC):
-                raise ValueError
-            head = len(MAP_MAGIC) + 8
-            checksum, length = struct.unpack_from(">II", data, len(MAP_MAGIC))
-            if zlib.crc32(data[head:]) != checksum:
-                raise ValueError
-            index = json.loads(data[head : head + length])
-        except (ValueError, struct.error):
-            aside = path.with_name(f"maps.damaged-{time.time_ns()}")
-            path.replace(aside)
-            logger.error("%s is damaged; it is now %s, maps begin empty", path, aside.name)
-            return None
-        return index, data[head + length :]
-
-    def _put_maps(self, bridge: Bridge, index: dict[str, Any], blob: bytes) -> None:
-        at = 0
-        shas = {p.number: p.sha256 for p in bridge.programs()}
-        for entry in index["maps"]:
-            size = entry["key"] + entry["value"]
-            part = blob[at : at + size * entry["n"]]
-            at += len(part)
-            if shas.get(entry["p"]) != entry["sha"]:
-                continue
-            found = bridge.maps(entry["p"]).find(entry["m"])
-            if found.spec.type != 1:
-                found.clear()
-            for i in range(0, len(part), size):
-                found[part[i : i + entry["key"]]] = part[i + entry["key"] : i + size]
-
-    def _dumpable(self, bridge: Bridge) -> list[tuple[int, str, Map]]:
-        """(program, its SHA-256, map) of what a dump can bring back."""
-        return [
-            (program.number, program.sha256, found)
-            for program in bridge.programs()
-            for found in bridge.maps(program.number).values()
-            if found.spec.type in PLAIN_MAPS
-        ]
-
-    def _dump_maps(self, maps: Sequence[tuple[int, str, Map]], number: int) -> None:
-        """Writes the maps' file. Runs in an executor: what changes meanwhile may be in it, and
-        comes again behind `number`."""
-        index: list[dict[str, Any]] = []
-        blobs = []
-        for program, sha, found in maps:
-            entries = list(found.items())
-            blobs += [key + value for key, value in entries]
-            index.append(
-                {
-                    "p": program, "sha": sha, "m": found.number, "n": len(entries),
-                    "key": found.spec.key_size, "value": found.spec.value_size,
-                }
-            )  # fmt: skip
-        head = json.dumps({"s": number, "maps": index}).encode()
-        rest = head + b"".join(blobs)
-        start = MAP_MAGIC + struct.pack(">II", zlib.crc32(rest), len(head))
-        journal.write_whole(self.directory / "maps", [start, rest])
+    # ---------------------------------------------------------------- what packets change
 
     async def checkpoint(self, bridge: Bridge) -> None:
-        """Writes the maps' file, if programs ran or anything was changed since the last one."""
-        seen = (self._number, [(p.number, p.runs) for p in bridge.datapath.programs()])
-        if seen == self._seen:
-            return
-        maps = self._dumpable(bridge)
+        """Saves contents of maps and data, if programs ran or anything was changed since the last
+        time; and idle times, less often when that takes long."""
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(None, self._dump_maps, maps, self._number)
-        self._seen = seen
+        seen = (self._number, [(p.number, p.runs) for p in bridge.datapath.programs()])
+        if seen != self._seen:
+            await self._save_contents(bridge, self._number)
+            self._seen = seen
+        if loop.time() >= self._idle_due:
+            await self._save_idle(bridge, self._number)
+
+    async def _save_contents(self, bridge: Bridge, number: int) -> None:
+        contents = checkpoint.Contents(bridge)
+        path = self.directory / "maps"
+        await asyncio.get_running_loop().run_in_executor(None, contents.save, path, number)
+
+    async def _save_idle(self, bridge: Bridge, number: int) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        path = self.directory / "idle"
+        await loop.run_in_executor(None, checkpoint.save_idle, bridge, path, number)
+        took = loop.time() - began
+        self._idle_due = began + took + IDLE_SHARE * took
 
     # ---------------------------------------------------------------- compaction
 
@@ -314,8 +267,9 @@ class State:
         """Replaces the journal by the present state, and drops objects that nobody needs."""
         loop = asyncio.get_running_loop()
         number, since = self._number, self._journal.size
-        records, maps = self._present(bridge, number), self._dumpable(bridge)
-        await loop.run_in_executor(None, self._dump_maps, maps, number)
+        records = self._present(bridge, number)
+        await self._save_contents(bridge, number)
+        await self._save_idle(bridge, number)
         new = self.directory / "journal.new"
         await loop.run_in_executor(None, journal.snapshot, new, records)
         self._journal.replace(new, since)

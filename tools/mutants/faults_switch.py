@@ -5,6 +5,7 @@ from __future__ import annotations
 from fault import Fault
 
 REPLACE = "tests/switch/test_map_replace.py::"
+CHECKPOINT = "tests/switch/test_checkpoint.py::"
 QUEUES = "tests/switch/test_queues.py::"
 CACHE = "tests/switch/test_cache_view.py::"
 
@@ -58,5 +59,29 @@ SWITCH = [
         "    return !meter || !oko_meter_run(meter, now_ns, wire_len);",
         "    return !meter || !oko_meter_run(meter, now_ns, wire_len) || true;",
         QUEUES + "test_a_rate_is_kept_and_its_drops_have_a_name",
+    ),
+    Fault(
+        "idle-anew",
+        "idle timeouts begin anew after a restart",
+        "csrc/txn.c",
+        "        oko_flow_count(rule->stats, 0, 0, 0, c->now_ns - idle);",
+        "        oko_flow_count(rule->stats, 0, 0, 0, c->now_ns - 0 * idle);",
+        CHECKPOINT + "test_idle_time_goes_on_where_it_was",
+    ),
+    Fault(
+        "all-of-the-first-worker",
+        "a per-worker hash comes back with one worker's values",
+        "csrc/bpf/map_hash.c",
+        "    for (uint32_t w = 1; at.slot != NULL && w < map->n_workers; w++)\n",
+        "    for (uint32_t w = 1; at.slot != NULL && w < 1; w++)\n",
+        CHECKPOINT + "test_dump_and_restore",
+    ),
+    Fault(
+        "compacted-contents-first",
+        "after a compaction the maps are put back before their programs are there",
+        "oko/switch/state.py",
+        "        await self._save_contents(bridge, number)\n        await self._save_idle",
+        "        await self._save_contents(bridge, number - 1)\n        await self._save_idle",
+        CHECKPOINT + "test_contents_after_a_compaction",
     ),
 ]
