@@ -13,6 +13,7 @@ struct oko_commit_step {
     const struct oko_set *was;     /* SET: its value before */
     const struct oko_progs *progs; /* PROG: value before */
     void *old, *new;               /* SET, PROG: object that goes, that comes */
+    uint32_t change;               /* as in struct oko_commit */
     void (*drop)(struct oko_gc_queue *, struct oko_gc *);
 };
 
@@ -24,6 +25,7 @@ void oko_commit_begin(struct oko_dp *dp, uint64_t now_ns, uint32_t worker, struc
                              .version = view->version + 1,
                              .now_ns = now_ns,
                              .worker = worker,
+                             .change = UINT32_MAX,
                              .progs = view->progs,
                              .ports = view->ports,
                              .groups = view->groups,
@@ -42,6 +44,7 @@ static struct oko_commit_step *new_step(struct oko_commit *c)
     }
     struct oko_commit_step *step = &c->steps[c->n_steps];
     memset(step, 0, sizeof *step);
+    step->change = c->change;
     return step;
 }
 
@@ -438,6 +441,21 @@ static void retire(struct oko_commit *c, const struct oko_view *old)
     oko_gc_free(&dp->gc, (void *)(uintptr_t)old);
 }
 
+static void tell_watchers(const struct oko_commit *c)
+{
+    for (uint32_t i = 0; i < c->n_steps; i++) {
+        const struct oko_commit_step *step = &c->steps[i];
+        uint32_t kind = OKO_FLOW_GONE;
+        if (step->kind == SHOWN)
+            kind = step->rule->modified ? OKO_FLOW_MODIFIED : OKO_FLOW_ADDED;
+        else if (step->kind != HIDDEN)
+            continue;
+        else if (step->rule->reason == OKO_SILENT)
+            kind = OKO_FLOW_REPLACED;
+        oko_watch_rule(c->dp, step->rule, kind, step->change);
+    }
+}
+
 int oko_commit_publish(struct oko_commit *c)
 {
     struct oko_dp *dp = c->dp;
@@ -456,6 +474,8 @@ int oko_commit_publish(struct oko_commit *c)
     struct oko_changes **logged = &dp->log.at[c->version % OKO_LOG], *forgotten = *logged;
     OKO_STORE_RELEASE(logged, changes);
     OKO_STORE_RELEASE(&dp->view, view);
+    if (dp->watch.on)
+        tell_watchers(c);
     oko_gc_free(&dp->gc, forgotten);
     retire(c, old);
     dp->n_commits++;

@@ -29,6 +29,7 @@ struct oko_commit {
     uint32_t n_steps, steps_cap;
     uint64_t *changes; /* words for the change log */
     uint32_t n_changes, changes_len, changes_cap;
+    uint32_t change; /* of the transaction that is being carried out, from 0; UINT32_MAX: none */
     struct oko_victims *victims; /* evict.c; NULL while no table was full */
 };
 
@@ -73,6 +74,13 @@ int oko_commit_flow(struct oko_commit *c, const struct oko_flow_mod *mod,
 /* packet_out.c: is what these checked actions name there? */
 int oko_packet_out_refs(const uint8_t *ops, uint32_t ops_len, const struct oko_set *groups,
                         struct oko_error *error);
+
+/* dump.c: struct oko_flow_info with match and instructions, and its size. */
+uint32_t oko_flow_record_size(const struct oko_rule *rule);
+void oko_flow_record(const struct oko_rule *rule, uint64_t born, uint8_t *out);
+
+/* watch.c: tells whoever watches; kind: enum oko_flow_change_kind. */
+void oko_watch_rule(struct oko_dp *dp, const struct oko_rule *rule, uint32_t kind, uint32_t change);
 
 /* dump.c: a flow-removed or learned event with the flow's match. */
 void oko_event_flow(struct oko_dp *dp, const struct oko_rule *rule, uint16_t type, uint16_t reason,

@@ -162,6 +162,7 @@ void oko_dp_free(struct oko_dp *dp)
     free(dp->flows);
     free(dp->free_index);
     free(dp->heap);
+    free(dp->watch.data);
     struct oko_macs *macs = dp->macs;
     oko_vm_free(dp->vm); /* and with it the registry, with what the MAC table deferred */
     oko_macs_free(macs);

@@ -52,6 +52,13 @@ struct oko_table {
     bool evict;         /* an add to the full table makes room */
 };
 
+/* watch.c: changes of flows that nobody has taken yet. */
+struct oko_watch {
+    bool on, lost;
+    uint8_t *data;
+    uint64_t used, cap;
+};
+
 struct oko_dp {
     struct oko_view *view; /* atomic */
     struct oko_dp_opts opts;
@@ -93,6 +100,7 @@ struct oko_dp {
     uint64_t next_sequence; /* order among equals */
     uint64_t next_layout;
     uint64_t n_commits;
+    struct oko_watch watch;
     struct oko_live *live; /* forwarding threads, or NULL */
 };
 

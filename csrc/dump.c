@@ -61,15 +61,15 @@ int oko_dp_event_fd(struct oko_dp *dp)
 
 /* ---------------------------------------------------------------- flows */
 
-static uint32_t flow_size(const struct oko_rule *rule)
+uint32_t oko_flow_record_size(const struct oko_rule *rule)
 {
     return (uint32_t)sizeof(struct oko_flow_info) +
            rule->n_match * (uint32_t)sizeof(struct oko_match_field) + rule->ops_len;
 }
 
-static void put_flow(const struct oko_rule *rule, uint64_t born, uint8_t *out)
+void oko_flow_record(const struct oko_rule *rule, uint64_t born, uint8_t *out)
 {
-    struct oko_flow_info info = {.size = flow_size(rule),
+    struct oko_flow_info info = {.size = oko_flow_record_size(rule),
                                  .table = rule->table,
                                  .id = rule->id,
                                  .cookie = rule->cookie,
@@ -104,12 +104,12 @@ int64_t oko_dp_flows(struct oko_dp *dp, uint64_t *cursor, uint8_t *out, uint64_t
         const struct oko_rule *rule = dp->flows[*cursor];
         if (!rule)
             continue;
-        uint32_t need = flow_size(rule);
+        uint32_t need = oko_flow_record_size(rule);
         if (need > size - used) {
             too_small = used == 0;
             break;
         }
-        put_flow(rule, dp->born_ns, out + used);
+        oko_flow_record(rule, dp->born_ns, out + used);
         used += need;
     }
     oko_dp_unlock(dp);

@@ -52,6 +52,11 @@ void oko_ring_free(struct oko_ring *ring)
     free(ring);
 }
 
+void oko_ring_wake(const struct oko_ring *ring)
+{
+    eventfd_write(ring->fd, 1);
+}
+
 int oko_ring_fd(const struct oko_ring *ring)
 {
     return ring->fd;

@@ -18,6 +18,8 @@ int oko_ring_fd(const struct oko_ring *ring);
 void oko_ring_put(struct oko_ring *ring, struct oko_event *event, const void *data);
 /* As oko_dp_events(). */
 int64_t oko_ring_take(struct oko_ring *ring, uint8_t *out, uint64_t size, uint64_t *lost);
+/* Makes the file descriptor readable. */
+void oko_ring_wake(const struct oko_ring *ring);
 /* From any thread, without the mutex: a hint. */
 bool oko_ring_half_full(const struct oko_ring *ring);
 

@@ -804,6 +804,29 @@ struct oko_flow_info {
  * present throughout comes exactly once. Counters are exact. */
 int64_t oko_dp_flows(struct oko_dp *dp, uint64_t *cursor, uint8_t *out, uint64_t size);
 
+/* What became of a flow; its struct oko_flow_info, with match and instructions, follows. A flow
+ * that another takes the place of (REPLACED) has the other right behind it, ADDED or MODIFIED, with
+ * the same id. */
+enum oko_flow_change_kind {
+    OKO_FLOW_ADDED = 0,
+    OKO_FLOW_MODIFIED = 1,
+    OKO_FLOW_GONE = 2,
+    OKO_FLOW_REPLACED = 3
+};
+struct oko_flow_change {
+    uint32_t size;   /* bytes of this record with everything that follows */
+    uint32_t change; /* index of the change in its transaction, 0xffffffff = nobody's */
+    uint16_t kind;   /* enum oko_flow_change_kind */
+    uint16_t reason; /* GONE: enum oko_removed_reason */
+    uint32_t reserved;
+};
+/* From now on changes of flows are kept for oko_dp_changes(), or no longer. */
+void oko_dp_watch(struct oko_dp *dp, bool on);
+/* Hands over all changes since the last call in their order, and returns their bytes; if that is
+ * more than size, it hands over nothing. lost: there were more than could be kept. The event file
+ * descriptor becomes readable when there are some. */
+int64_t oko_dp_changes(struct oko_dp *dp, uint8_t *out, uint64_t size, bool *lost);
+
 /* One group; n_buckets struct oko_counts follow. */
 struct oko_counts {
     uint64_t packets, bytes;

@@ -161,6 +161,7 @@ struct oko_rule {
     uint8_t ops_flags;  /* enum oko_ops_flag */
     uint8_t layers : 2; /* enum oko_layers that match and instructions need */
     uint8_t learned : 1;
+    uint8_t modified : 1; /* it took the place of one by a modify */
     uint8_t announce : 1; /* a flow-removed event is still to be sent ... */
     uint8_t reason : 3;   /* ... with this enum oko_removed_reason ... */
     uint64_t removed_ns;  /* ... and this time */

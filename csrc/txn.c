@@ -379,6 +379,7 @@ static int modify_one(struct oko_rule *old, void *ctx)
         return OKO_E_NOMEM;
     }
     rule->modified_ns = c->now_ns;
+    rule->modified = 1;
     if (cover->mod->new_cookie)
         rule->cookie = spec->cookie;
     struct oko_key mask;
@@ -575,6 +576,7 @@ int oko_txn_commit(struct oko_txn *txn, uint32_t *failed, struct oko_error *erro
     oko_dp_lock(dp);
     oko_commit_begin(dp, oko_dp_now(dp), UINT32_MAX, &c);
     for (struct change *change = txn->first; change && !rc; change = change->next) {
+        c.change = index;
         if (change->kind == FLOW)
             rc = oko_commit_flow(&c, &change->mod, &change->match, &change->facts, false, error);
         else if (change->kind == PACKET_OUT)

@@ -141,6 +141,7 @@ class _Struct:
 
 
 FLOW = _Struct("oko_flow_info", "II7Q2H7I")
+CHANGE = _Struct("oko_flow_change", "2I2HI")
 EVENT = _Struct("oko_event", "I2H9Q6I2H3I64s")
 GROUP = _Struct("oko_group_info", "5I4x3Q")
 METER = _Struct("oko_meter_info", "5I4x3Q")
@@ -434,6 +435,32 @@ class Dp(Handle):
         return _record(Stats, out)
 
     # ---------------------------------------------------------------- events, trace
+
+    def watch(self, on: bool) -> None:
+        lib.oko_dp_watch(self._ptr, on)
+
+    def changes(self) -> tuple[list[tuple[tuple[int, ...], tuple[Any, ...], bytes, bytes]], bool]:
+        """(struct oko_flow_change, struct oko_flow_info, match, instructions) of each change of a
+        flow since the last call, and whether some were lost."""
+        lost = ffi.new("bool *")
+        size = 1 << 12
+        while True:
+            out = ffi.new("uint8_t[]", size)
+            used = lib.oko_dp_changes(self._ptr, out, size, lost)
+            if used <= size:
+                break
+            size = used
+        data = ffi.buffer(out, used)[:]
+        found = []
+        at = 0
+        while at < used:
+            head = CHANGE.read(data, at)
+            info = FLOW.read(data, at + CHANGE.size)
+            match = at + CHANGE.size + FLOW.size
+            ops = match + info[14] * MATCH_FIELD_SIZE
+            found.append((head, info, data[match:ops], data[ops : ops + info[15]]))
+            at += head[0]
+        return found, bool(lost[0])
 
     def events(self) -> tuple[list[tuple[tuple[Any, ...], bytes]], int]:
         """Events since the last call, (fields of struct oko_event, data), and how many were lost

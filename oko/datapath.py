@@ -52,6 +52,7 @@ __all__ = [
     "CachedLookup",
     "Datapath",
     "Event",
+    "FlowChange",
     "FlowStats",
     "Frame",
     "GroupStats",
@@ -232,6 +233,23 @@ class Event:
     flags: int = 0
     program: int = 0
     maps: tuple[int, ...] = ()
+
+
+_CHANGES = ("added", "modified", "gone", "replaced")
+
+
+@dataclass(frozen=True, slots=True)
+class FlowChange:
+    """What became of a flow. kind: "added", "modified", "gone" (for a reason, as in events), or
+    "replaced": what takes its place comes next. change: index in the transaction that did it, None:
+    none did. info, match, ops: as raw_flows() has them."""
+
+    kind: str
+    reason: str
+    change: int | None
+    info: tuple[Any, ...]
+    match: bytes
+    ops: bytes
 
 
 _KINDS = {1: "packet-in", 2: "flow-removed", 3: "learned", 4: "send-maps"}
@@ -734,6 +752,21 @@ class Datapath:
         return self._dp.stats()
 
     # ---------------------------------------------------------------- events
+
+    def watch(self, on: bool) -> None:
+        """From now on changes of flows are kept for changes(), or no longer."""
+        self._dp.watch(on)
+
+    def changes(self) -> tuple[list[FlowChange], bool]:
+        """What became of flows since the last call, in order, and whether some of it was lost."""
+        found, lost = self._dp.changes()
+        return [
+            FlowChange(
+                _CHANGES[kind], _REASONS[_REMOVED][reason] if kind == 2 else "",
+                None if change == 0xFFFFFFFF else change, info, match, ops,
+            )
+            for (_, change, kind, reason, _), info, match, ops in found
+        ], lost  # fmt: skip
 
     def events(self) -> list[Event]:
         """What happened since the last call, oldest first."""

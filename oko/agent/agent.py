@@ -14,7 +14,7 @@ import logging
 import os
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -22,12 +22,13 @@ from oko.agent.connection import Connection
 from oko.agent.programs import Quota
 from oko.agent.session import Session
 from oko.agent.session2018 import Session2018
+from oko.agent.snoop import Snooper
 from oko.errors import OkoError
 from oko.openflow.common import OpenFlowError
 from oko.openflow.roles import MASTER
 from oko.switch import log
 from oko.switch.bridge import Bridge
-from oko.switch.config import OKO_2018
+from oko.switch.config import OKO_2018, SNOOP
 from oko.switch.events import BridgeEvent
 
 logger = log.logger("agent")
@@ -71,6 +72,7 @@ class Agent:
         self._servers: dict[str, tuple[asyncio.AbstractServer, str]] = {}
         self._active: dict[str, asyncio.Task[None]] = {}
         self.connections: set[Connection] = set()
+        self.snoopers: set[Snooper] = set()
         self._connected: set[str] = set()
         bridge.listen(self)
 
@@ -97,17 +99,20 @@ class Agent:
 
     async def listen(self, target: str) -> None:
         """Starts to accept at punix:PATH, ptcp:[PORT[:HOST]] or pssl:[PORT[:HOST]]; behind
-        "oko2018:" peers that speak that dialect. OkoError: that cannot be."""
+        "oko2018:" peers that speak that dialect, behind "snoop:" those who listen in. OkoError:
+        that cannot be."""
         try:
             await self._listen(target)
         except (OSError, ValueError) as exc:
             raise OkoError(f"cannot listen at {target}: {exc}") from None
 
     async def _listen(self, target: str) -> None:
-        dialect, address = dialect_of(target)
+        dialect, address = dialect_of(target.removeprefix(SNOOP))
         kind, _, rest = address.partition(":")
         loop = asyncio.get_running_loop()
-        accept = partial(Connection, self, dialect, "")
+        accept: Callable[[], asyncio.BaseProtocol] = partial(Connection, self, dialect, "")
+        if target.startswith(SNOOP):
+            accept = partial(Snooper, self)
         if kind == "punix":
             server: asyncio.AbstractServer = await loop.create_unix_server(
                 accept, sock=private_socket(rest)
@@ -151,6 +156,8 @@ class Agent:
             await self.unlisten(target)
         for target in list(self._active):
             await self.disconnect(target)
+        for snooper in tuple(self.snoopers):
+            snooper.abort()
         connections = tuple(self.connections)
         for connection in connections:
             connection.abort()
@@ -210,6 +217,11 @@ class Agent:
             self._connected.discard(target)
             self.bridge.controllers_changed(len(self._connected))
         self.interests_changed()
+
+    def snooped(self, msgs: bytes) -> None:
+        """A controller was told this, or said it: whole messages."""
+        for snooper in self.snoopers:
+            snooper.copy(msgs)
 
     # ---------------------------------------------------------------- events
 

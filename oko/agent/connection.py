@@ -15,7 +15,7 @@ Thread-safety: the asyncio loop's.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from oko.agent.session import Session, Slow, Work
@@ -85,6 +85,8 @@ class Connection(asyncio.BufferedProtocol):
             return
         if not batch or self._session is None:
             return
+        if self._target and self._agent.snoopers:
+            self._agent.snooped(b"".join(batch))
         if self._task is not None:  # it was under way when reading stopped
             self._batches.append(batch)
             return
@@ -144,7 +146,11 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.close()
             return
         self._session = self._dialect(
-            self._agent, version, self.peer, Queue(self._transport), passive=not self._target
+            self._agent,
+            version,
+            self.peer,
+            Queue(self._transport, self._agent.snooped if self._target else None),
+            passive=not self._target,
         )
         self._keeper.version = version
         self._agent.begin(self._session, self._target)
@@ -177,7 +183,10 @@ class Connection(asyncio.BufferedProtocol):
 
     def _write(self, replies: Sequence[bytes]) -> None:
         if replies and not self._transport.is_closing():
-            self._transport.write(replies[0] if len(replies) == 1 else b"".join(replies))
+            data = replies[0] if len(replies) == 1 else b"".join(replies)
+            if self._target and self._agent.snoopers:
+                self._agent.snooped(data)
+            self._transport.write(data)
 
     async def _go_on(self, more: bool, work: Work) -> None:
         """Carries out the rest in order, each when the peer has taken what was before."""
@@ -251,11 +260,16 @@ class Keeper:
 class Queue:
     """What waits for a peer."""
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    def __init__(
+        self, transport: asyncio.Transport, snooped: Callable[[bytes], None] | None
+    ) -> None:
         self._transport = transport
+        self._snooped = snooped
 
     def write(self, data: bytes) -> None:
         """Queues it."""
+        if self._snooped is not None:
+            self._snooped(data)
         if not self._transport.is_closing():
             self._transport.write(data)
 

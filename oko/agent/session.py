@@ -22,6 +22,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterat
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from oko.agent.monitors import Monitors
 from oko.agent.programs import Programs
 from oko.agent.staging import Bundles
 from oko.agent.statistics import answer_multipart
@@ -31,6 +32,7 @@ from oko.openflow import (
     bundles,
     common,
     extension,
+    flow_monitor,
     flow_stats,
     groups,
     messages,
@@ -58,7 +60,9 @@ from oko.switch import log
 from oko.switch.bridge import Bridge, BridgeError, Change
 from oko.switch.events import (
     BridgeEvent,
+    FlowChanges,
     FlowRemoved,
+    Origin,
     PacketIn,
     PortStatus,
     SendMaps,
@@ -121,6 +125,7 @@ class Session:
         self.packet_form = packets.STANDARD
         self.programs = Programs(self)
         self.bundles = Bundles(self)
+        self.monitors = Monitors(self)
         self._nxm_removed = False
         self._controller_id = 0
         self._quiet = passive
@@ -137,6 +142,7 @@ class Session:
         """The connection is gone: what belongs to it goes too."""
         self.programs.close()
         self.bundles.close()
+        self.monitors.close()
 
     def push(self, data: bytes) -> bool:
         """Sends what was not asked for, unless too much of it waits already: then it is dropped
@@ -146,6 +152,10 @@ class Session:
             return False
         self._channel.write(data)
         return True
+
+    def say(self, data: bytes) -> None:
+        """Sends what was not asked for, however much waits."""
+        self._channel.write(data)
 
     def has_room(self, size: int) -> bool:
         """May so many bytes of events be sent now?"""
@@ -277,17 +287,24 @@ class Session:
         while mods:
             compiled = [m.record if m is not None else None for _, _, m in mods]
             try:
-                self.bridge.apply([change for _, change, _ in mods], compiled=compiled)
+                changes = [change for _, change, _ in mods]
+                self.bridge.apply(changes, compiled=compiled, by=self.origin(mods))
                 mods.clear()
             except BridgeError as exc:
                 failed = exc.index
                 if failed:
                     self.bridge.apply(
-                        [change for _, change, _ in mods[:failed]], compiled=compiled[:failed]
+                        [change for _, change, _ in mods[:failed]],
+                        compiled=compiled[:failed],
+                        by=self.origin(mods),
                     )
                 msg = mods[failed][0]
                 del mods[: failed + 1]
                 yield from self.errors(msg, exc)
+
+    def origin(self, mods: list[Mod]) -> Origin:
+        """Whose changes these are, for flow monitors."""
+        return Origin(self, lambda: tuple(xid_of(msg) for msg, _, _ in mods))
 
     # ---------------------------------------------------------------- the rest
 
@@ -428,6 +445,9 @@ class Session:
         if isinstance(event, SendMaps):
             self.programs.event(event)
             return
+        if isinstance(event, FlowChanges):
+            self.monitors.changed(event)
+            return
         told = self._tell(event)
         if told is not None:
             self.push(told)
@@ -491,6 +511,8 @@ class Session:
                     return self.bundles.control(msg)
                 if kind == bundles.ONF_ADD:
                     return self.bundles.add(msg)
+                if kind == flow_monitor.ONFT_CANCEL:
+                    return self.monitors.cancel(msg)
             fail("OFPBRC_BAD_SUBTYPE", f"message {kind} of ONF is not supported")
         if vendor != NICIRA:
             fail("OFPBRC_BAD_VENDOR", f"nothing of experimenter {vendor:#x} is supported")
@@ -515,6 +537,9 @@ class Session:
     def _set_controller_id(self, msg: bytes) -> Reply:
         self._controller_id = nicira_messages.decode_controller_id(msg)
         return []
+
+    def _cancel_monitor(self, msg: bytes) -> Reply:
+        return self.monitors.cancel(msg)
 
     def _bundle_control(self, msg: bytes) -> Reply:
         return self.bundles.control(msg)
@@ -559,6 +584,7 @@ _NICIRA: dict[int, _Handler] = {
     nicira_messages.NXT_FLOW_MOD_TABLE_ID: Session._flow_mod_table_id,
     nicira_messages.NXT_SET_PACKET_IN_FORMAT: Session._packet_in_format,
     nicira_messages.NXT_SET_CONTROLLER_ID: Session._set_controller_id,
+    flow_monitor.NXT_CANCEL: Session._cancel_monitor,
     roles.NXT_ROLE_REQUEST: Session._role,
     roles.NXT_SET_ASYNC_CONFIG: Session._set_async,
     roles.NXT_SET_ASYNC_CONFIG2: Session._set_async,

@@ -178,6 +178,7 @@ class Bundles:
                     [change for _, change, _ in bundle.mods],
                     compiled=[m.record if m is not None else None for _, _, m in bundle.mods],
                     packet_outs=[out.actions for _, out in outs],
+                    by=session.origin(bundle.mods),
                 )
         except BridgeError as exc:
             yield from session.errors(checked[exc.index], exc)

@@ -11,8 +11,17 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, TypeAlias
 
 from oko.model.fields import PORT_ANY
-from oko.openflow import common, flow_stats, groups, messages, meters, port_messages, tables
-from oko.openflow.common import NICIRA, OF10, OF14, OF15, OKO, OpenFlowError, fail, take
+from oko.openflow import (
+    common,
+    flow_monitor,
+    flow_stats,
+    groups,
+    messages,
+    meters,
+    port_messages,
+    tables,
+)
+from oko.openflow.common import NICIRA, OF10, OF14, OF15, OKO, ONF, OpenFlowError, fail, take
 from oko.switch.bridge import BridgeError
 from oko.switch.config import version as software_version
 from oko.switch.ports import QueueStats
@@ -49,7 +58,7 @@ def answer_multipart(session: Session, msg: bytes) -> Reply:
 
 def _exists(version: int, kind: int) -> bool:
     """Does this version have such statistics? 1.0 asks for PORT_DESC by Open vSwitch's number."""
-    if kind in (common.MP_TABLE_DESC, common.MP_QUEUE_DESC):
+    if kind in (common.MP_TABLE_DESC, common.MP_QUEUE_DESC, common.MP_FLOW_MONITOR):
         return version >= OF14
     if kind == common.MP_FLOW_STATS_15:
         return version >= OF15
@@ -95,6 +104,10 @@ def _flows(session: Session, msg: bytes, body: bytes) -> Reply:
         session.told_less(encoder.hidden)
 
     return replies()
+
+
+def _monitor(session: Session, msg: bytes, body: bytes) -> Reply:
+    return session.monitors.request(msg)
 
 
 def _tables(session: Session, msg: bytes, body: bytes) -> Reply:
@@ -221,8 +234,14 @@ def _experimenter(session: Session, msg: bytes, body: bytes) -> Reply:
     vendor, kind = take(struct.Struct("!II"), body, "an experimenter's request")
     if vendor == OKO:
         return session.programs.answer_multipart(msg)
+    if vendor == ONF and OF10 < session.version < OF14:
+        if kind == flow_monitor.ONFST_FLOW_MONITOR:
+            return session.monitors.request(msg)
+        fail("OFPBRC_BAD_SUBTYPE", f"statistics {kind} of ONF are not supported")
     if vendor != NICIRA:
         fail("OFPBRC_BAD_VENDOR", f"nothing of experimenter {vendor:#x} is supported")
+    if kind == flow_monitor.NXST_FLOW_MONITOR and session.version == OF10:
+        return session.monitors.request(msg)
     if kind not in (flow_stats.NXST_FLOW, flow_stats.NXST_AGGREGATE):
         fail("OFPBRC_BAD_SUBTYPE", f"statistics {kind} of Nicira's are not supported")
     return _flows(session, msg, body)
@@ -233,6 +252,7 @@ _HANDLERS: dict[int, Callable[[Session, bytes, bytes], Reply]] = {
     common.MP_FLOW: _flows,
     common.MP_AGGREGATE: _flows,
     common.MP_FLOW_STATS_15: _flows,
+    common.MP_FLOW_MONITOR: _monitor,
     common.MP_TABLE: _tables,
     common.MP_PORT: _ports,
     common.MP_QUEUE: _queues,

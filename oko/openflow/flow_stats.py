@@ -250,6 +250,17 @@ class StatsEncoder:
             self._tails[key] = found
         return found
 
+    def match_and_instructions(self, flow: FlowCounters) -> tuple[bytes, int, bytes]:
+        """(match with padding, its size without, instructions), for flow monitors."""
+        program = flow.filter_prog if self.aware else 0
+        match, ip_proto = self._match(flow.match_bytes, program)
+        tail, stripped = self._instructions(flow, ip_proto)
+        if stripped or program != flow.filter_prog:
+            self.hidden += 1
+        if self.nxm:
+            return padded(match), len(match), tail
+        return match, int.from_bytes(match[2:4], "big"), tail
+
     def entry(self, flow: FlowCounters) -> bytes:
         """One entry of a reply. What the version cannot say of a flow is left out."""
         program = flow.filter_prog if self.aware else 0

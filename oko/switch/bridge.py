@@ -21,6 +21,7 @@ import contextlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from oko.datapath import Datapath, Frame, MacEntry, TableInfo
 from oko.errors import CoreError, OkoError
@@ -49,8 +50,12 @@ from oko.switch.bridge_ports import BridgePorts
 from oko.switch.bridge_programs import BridgePrograms
 from oko.switch.buckets import BucketError
 from oko.switch.events import (
+    REMOVED,
     BridgeEvent,
+    FlowChange,
+    FlowChanges,
     Listener,
+    Origin,
     translate,
 )
 from oko.switch.names import action_error_name, error_name
@@ -112,6 +117,7 @@ class Bridge(BridgePorts, BridgePrograms):
         self.counters: Counter[str] = Counter()  # whatever the agent counts, for coverage/show
         self.state: State | None = None  # where changes are kept, if anywhere
         self._alone = False  # the standalone flow is there
+        self._n_watching = 0
         self.live = False  # forwarding threads run: the clock is the machine's
         self.add_port(port.LOCAL, name)
         self.dpid = self._ports[port.LOCAL].hw_addr if dpid is None else dpid
@@ -131,16 +137,19 @@ class Bridge(BridgePorts, BridgePrograms):
         idle: Sequence[int] = (),
         compiled: Sequence[records.FlowRecord | None] = (),
         packet_outs: Sequence[tuple[Action, ...]] = (),
+        by: Origin | None = None,
     ) -> None:
         """Carries out all changes as one transaction, or none: BridgeError tells which failed.
 
         packet_outs: actions that packet_out() has to be able to carry out afterwards; their indices
         follow those of the changes. ages: of flows that are being restored, ns since each was
         added; idle: ns since each was used. compiled: the records of the flows, where they are
-        known already.
+        known already. by: for those who watch changes of flows.
         """
         if self.state is not None:
             self.poll()  # flows whose time is over, first
+        elif self._n_watching:
+            self._tell_changes(None)  # what others did
         groups = self._groups
         if any(isinstance(change, GroupMod) for change in changes):
             groups = dict(groups)
@@ -188,6 +197,8 @@ class Bridge(BridgePorts, BridgePrograms):
         self._groups, self._meters = groups, meters
         if self.state is not None:
             self.state.changed(done)
+        if self._n_watching:
+            self._tell_changes(by)
         self._look_at_tables()
 
     def _resolve(self, change: GroupMod, groups: dict[int, Group]) -> GroupMod:
@@ -313,10 +324,7 @@ class Bridge(BridgePorts, BridgePrograms):
         now = self.now
         covers = coverage(match, strict)
         for info, match_bytes, ops in self.datapath.raw_flows():
-            (
-                _, flow_table, number, flow_cookie, n_packets, n_bytes, created, modified, used,
-                priority, flags, idle, hard, prog, _, _, learned, importance,
-            ) = info  # fmt: skip
+            flow_table, flow_cookie, priority, prog = info[1], info[3], info[9], info[13]
             if table not in (TABLE_ALL, flow_table) or (flow_cookie ^ cookie) & cookie_mask:
                 continue
             if filter_prog is not None and filter_prog != prog:
@@ -330,26 +338,19 @@ class Bridge(BridgePorts, BridgePrograms):
                 continue
             if out_group != PORT_ANY and not names_target(instructions, act.ToGroup, out_group):
                 continue
-            yield FlowStats(
-                id=number,
-                table=flow_table,
-                priority=priority,
-                filter_prog=prog,
-                cookie=flow_cookie,
-                flags=flags & ~TELL,
-                importance=importance,
-                idle_timeout=idle,
-                hard_timeout=hard,
-                n_packets=n_packets,
-                n_bytes=n_bytes,
-                duration=max(0, now - created),
-                idle_age=max(0, now - max(used, created)),
-                hard_age=max(0, now - modified),
-                learned=bool(learned),
-                instructions=instructions,
-                match_bytes=match_bytes,
-                ops=ops,
-            )
+            yield self._stats(info, match_bytes, ops, now)
+
+    def _stats(self, info: tuple[Any, ...], match: bytes, ops: bytes, now: int) -> FlowStats:
+        """A record of the datapath as a flow."""
+        (
+            _, table, number, cookie, n_packets, n_bytes, created, modified, used, priority, flags,
+            idle, hard, prog, _, _, learned, importance,
+        ) = info  # fmt: skip
+        return FlowStats(
+            number, table, priority, prog, cookie, flags & ~TELL, importance, idle, hard, n_packets,
+            n_bytes, max(0, now - created), max(0, now - max(used, created)),
+            max(0, now - modified), bool(learned), self.instructions_of(ops), match, ops,
+        )  # fmt: skip
 
     def aggregate(
         self,
@@ -463,8 +464,31 @@ class Bridge(BridgePorts, BridgePrograms):
             if told is not None:
                 self._tell(told)
         self.events_seen += len(events)
+        if self._n_watching:
+            self._tell_changes(None)
         self._look_at_tables()
         return len(events)
+
+    def watch(self, delta: int) -> None:
+        """One more (1) or one less (-1) wants to hear of FlowChanges."""
+        self._n_watching += delta
+        self.datapath.watch(self._n_watching > 0)
+
+    def _tell_changes(self, by: Origin | None) -> None:
+        changes, lost = self.datapath.changes()
+        told = []
+        old: FlowStats | None = None
+        now = self.now
+        for change in changes:
+            flow = self._stats(change.info, change.match, change.ops, now)
+            if change.kind == "replaced":
+                old = flow
+                continue
+            reason = REMOVED.get(change.reason, 0)
+            told.append(FlowChange(change.kind, reason, change.change, flow, old))
+            old = None
+        if told or lost:
+            self._tell(FlowChanges(tuple(told), by, lost))
 
     def _look_at_tables(self) -> None:
         for event in self.tables.events():

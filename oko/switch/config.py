@@ -36,6 +36,7 @@ LEVELS = ("debug", "info", "warning", "error")
 NEEDS_NAME = ("pcap", "afpacket", "tap")
 ACTIVE, PASSIVE = ("tcp", "ssl", "unix"), ("ptcp", "pssl", "punix")
 OKO_2018 = "oko2018:"
+SNOOP = "snoop:"  # before the address of a listener whose peers only listen in
 """Before an address: who is there speaks the dialect of the 2018 prototype Oko."""
 
 

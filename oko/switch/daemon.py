@@ -34,7 +34,7 @@ from oko.switch import coverage, log, ports
 from oko.switch.appctl import Unixctl
 from oko.switch.appctl_commands import Commands
 from oko.switch.bridge import Bridge
-from oko.switch.config import OKO_2018, BridgeConfig, Config
+from oko.switch.config import OKO_2018, SNOOP, BridgeConfig, Config
 from oko.switch.metrics import MetricsServer, render
 from oko.switch.ports import LOCAL
 from oko.switch.state import State
@@ -286,7 +286,7 @@ class Daemon:
         """Where a bridge accepts connections: the sockets that tools look for, and its own."""
         path = self.config.run_dir / own.name
         old_tools = (f"{OKO_2018}punix:{path}.oko",) if own.oko_2018 else ()
-        return (f"punix:{path}.mgmt", *old_tools, *own.listeners)
+        return (f"punix:{path}.mgmt", f"{SNOOP}punix:{path}.snoop", *old_tools, *own.listeners)
 
     async def _stop(self, name: str) -> None:
         gone = self.running.pop(name)

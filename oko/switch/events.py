@@ -6,12 +6,14 @@ each to every listener in order. Nothing here knows OpenFlow's wire formats.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from oko.datapath import Event
 from oko.model.flow import Match
 from oko.switch.ports import Port
+from oko.switch.values import FlowStats
 
 # Reasons: OFPR_*, OFPRR_*, OFPPR_* and OFPTR_* have these values in every version.
 NO_MATCH, ACTION, INVALID_TTL = 0, 1, 2
@@ -88,7 +90,37 @@ class SendMaps:
     ns: int
 
 
-BridgeEvent: TypeAlias = PacketIn | FlowRemoved | PortStatus | TableStatus | SendMaps
+@dataclass(frozen=True, slots=True)
+class FlowChange:
+    """What became of a flow. kind: "added", "modified" or "gone" (for a reason). change: index
+    among the changes that were applied, None: it was none of them. old: whose place it took."""
+
+    kind: str
+    reason: int
+    change: int | None
+    flow: FlowStats
+    old: FlowStats | None
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Whose changes these are. xids: what the messages that asked for them are called."""
+
+    who: object
+    xids: Callable[[], tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class FlowChanges:
+    """Changes of flows in their order, while Bridge.watch() is on. by: None for timeouts, packets
+    and whoever did not say. lost: there were more, of which nothing is known."""
+
+    changes: tuple[FlowChange, ...]
+    by: Origin | None = None
+    lost: bool = False
+
+
+BridgeEvent: TypeAlias = PacketIn | FlowRemoved | PortStatus | TableStatus | SendMaps | FlowChanges
 
 
 class Listener(Protocol):
@@ -99,7 +131,7 @@ class Listener(Protocol):
 
 
 _REASONS = {"no-match": 0, "action": 1, "invalid-ttl": 2}
-_REMOVED = {"idle": 0, "hard": 1, "delete": 2, "group": 3, "meter": 4, "eviction": 5}
+REMOVED = {"idle": 0, "hard": 1, "delete": 2, "group": 3, "meter": 4, "eviction": 5}
 
 
 def translate(event: Event) -> BridgeEvent | None:
@@ -121,7 +153,7 @@ def translate(event: Event) -> BridgeEvent | None:
         )
     if event.kind == "flow-removed":
         return FlowRemoved(
-            reason=_REMOVED.get(event.reason, 2),
+            reason=REMOVED.get(event.reason, 2),
             table=event.table,
             priority=event.priority,
             match=event.match,
