@@ -2,10 +2,12 @@
 
     oko-bench [--list] [--rounds N] [--json FILE] [PATTERN...]
     oko-bench --against kernel,dpdk-bpf,testpmd,ovs-dpdk [--json FILE] [--plot FILE]
+    oko-bench plot RESULTS.jsonl [PICTURE.svg]
 
-Figures are CPU time per operation (of `workers` and `openflow`: wall time), medians of interleaved
-samples, beside the project's goals. JSON lines: first the machine, then one object per benchmark,
-which states what was measured (packets, flows, rules, entries).
+Figures are CPU time per operation (of `workers` and `openflow`: wall time; of `memory`: bytes),
+medians of interleaved samples, beside the project's goals. JSON lines: first the machine, then one
+object per benchmark, which states what was measured (packets, flows, rules, entries). `plot` draws
+the curves among them (scale, memory).
 """
 
 from __future__ import annotations
@@ -25,9 +27,9 @@ from oko.errors import OkoError
 
 def select(patterns: Sequence[str]) -> list[Benchmark]:
     """The registered benchmarks whose name or group matches any shell pattern; all without one."""
-    from oko.bench import forwarding, loading, openflow, scale  # registers them
+    from oko.bench import forwarding, loading, memory, openflow, scale  # registers them
 
-    assert forwarding and loading and openflow and scale
+    assert forwarding and loading and memory and openflow and scale
     benches = list(REGISTRY.values())
     if not patterns:
         return benches
@@ -47,7 +49,8 @@ def print_table(results: Sequence[Result]) -> None:
     for group in dict.fromkeys(result.benchmark.group for result in results):
         table = Table(title=group, title_justify="left")
         table.add_column("benchmark")
-        for heading in ("ns", "min", "max", "M/s"):
+        measure = next(r.benchmark.measure for r in results if r.benchmark.group == group)
+        for heading in (measure, "min", "max", "M/s"):
             table.add_column(heading, justify="right")
         table.add_column("goal")
         for result in results:
@@ -61,7 +64,7 @@ def print_table(results: Sequence[Result]) -> None:
                 f"{result.median:,.2f}",
                 f"{min(result.samples):,.2f}",
                 f"{max(result.samples):,.2f}",
-                f"{1e3 / result.median:.3g}" if result.median > 0 else "",
+                f"{1e3 / result.median:.3g}" if result.median > 0 and measure == "ns" else "",
                 _goal(result),
             )
         console.print(table)
@@ -128,6 +131,14 @@ def run_against(options: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns the exit status."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    if given[:1] == ["plot"]:
+        from oko.bench import plot
+
+        problem = plot.main(given[1:])
+        if problem:
+            print(f"oko-bench: {problem}", file=sys.stderr)
+        return 2 if problem.startswith("usage") else 1 if problem else 0
     parser = argparse.ArgumentParser(prog="oko-bench", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("pattern", nargs="*", help="shell pattern of names or groups; default all")
     parser.add_argument("--list", action="store_true", help="name the benchmarks and stop")
@@ -146,7 +157,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     against.add_argument("--plot", metavar="FILE", help="a picture, where matplotlib is")
     against.add_argument("--markdown", metavar="FILE", help="the tables as in docs/benchmarks.md")
-    options = parser.parse_args(argv)
+    options = parser.parse_args(given)
     if options.against:
         return run_against(options)
     selected = select(options.pattern)

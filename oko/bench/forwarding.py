@@ -106,19 +106,27 @@ def _changing(datapath: Datapath, per_second: int) -> Generator[None, None, None
         thread.join()
 
 
-GOALS = {
-    ("forward", "udp64_f1k"): Goal(ns=50),
-    ("exact", "udp64_f1k"): Goal(ns=100),
-    ("exact", "udp64_f100k"): Goal(ns=200),
+MPPS = {
+    ("forward", "udp64_f1k"): 45,
+    ("forward", "udp64_f100k"): 40,
+    ("exact", "udp64_f1k"): 25,
+    ("exact", "udp64_f100k"): 12,
+    ("exact", "imix_f1k"): 20,
+    ("acl", "udp64_f1k"): 22,
+    ("acl", "udp64_f100k"): 8,
+    ("acl", "udp64_f1m"): 4,
+    ("acl", "acl64_f100k"): 8,
+    ("normal", "udp64_f1k"): 30,
+    ("normal", "udp64_f100k"): 20,
 }
-"""20, 10 and 5 million packets a second."""
+"""Goals, in million packets a second."""
 
 
 def _register(rules: str, capture: str) -> None:
     @benchmark(
         f"forward/{rules}/{capture}",
         "forwarding",
-        goal=GOALS.get((rules, capture)),
+        goal=Goal(ns=1e3 / MPPS[rules, capture]) if (rules, capture) in MPPS else None,
         rules=RULES[rules],
         flows=FLOWS[capture],
         programs=0,
@@ -171,23 +179,39 @@ def _trivial() -> Generator[Callable[[], Sample], None, None]:
     yield from replaying("udp64_f1k", FILTERED, TRIVIAL)
 
 
-@benchmark(
-    "filter/trivial/added", "filter on every packet", goal=Goal(ns=5), flows=1_000, programs=1
-)
-def _trivial_added() -> Generator[Callable[[], Sample], None, None]:
-    """What the trivial filter adds: the difference of two samples next to each other."""
-    with contextlib.ExitStack() as stack:
-        samples = []
-        for rules, program in ((["priority=10,actions=output:2"], None), (FILTERED, TRIVIAL)):
-            body = replaying("udp64_f1k", rules, program)
-            samples.append(next(body))
-            stack.callback(next, body, None)
+def _register_added(name: str, program: ProgramSpec | Path, capture: str, goal: float) -> None:
+    """What a filter on every packet adds: the difference of two samples next to each other."""
 
-        def sample() -> Sample:
-            without, with_filter = samples[0](), samples[1]()
-            return Sample(10**6, (with_filter.ns - without.ns) * 1e-3)
+    @benchmark(
+        f"filter/{name}/added",
+        "filter on every packet",
+        goal=Goal(ns=goal),
+        flows=FLOWS[capture],
+        programs=1,
+    )
+    def body() -> Generator[Callable[[], Sample], None, None]:
+        with contextlib.ExitStack() as stack:
+            samples = []
+            for rules, filters in ((FILTERED[-1:], None), (FILTERED, program)):
+                one = replaying(capture, rules, filters)
+                samples.append(next(one))
+                stack.callback(next, one, None)
 
-        yield sample
+            def sample() -> Sample:
+                without, with_filter = samples[0](), samples[1]()
+                return Sample(10**6, (with_filter.ns - without.ns) * 1e-3)
+
+            yield sample
+
+
+_register_added("trivial", TRIVIAL, "udp64_f1k", 2)
+for _capture, _goal in (("udp64_f1k", 6), ("udp64_f100k", 35)):
+    _register_added(
+        f"rate_limiter/{_capture}",
+        ROOT / "examples" / "bpf" / "rate_limiter.o",
+        _capture,
+        _goal,
+    )
 
 
 def _register_example(name: str, flows: int) -> None:

@@ -37,7 +37,10 @@ class Goal:
     def __str__(self) -> str:
         if self.of:
             return f"{self.times:g} times as fast as {self.of}"
-        return f"{self.ns:g} ns" if self.ns < 1e6 else f"{self.ns / 1e6:g} ms"
+        for unit, ns in (("ms", 1e6), ("us", 1e4)):
+            if self.ns >= ns:
+                return f"{self.ns / (1e6 if unit == 'ms' else 1e3):g} {unit}"
+        return f"{round(self.ns, 1):g} ns"
 
 
 Body = Callable[[], Generator[Callable[[], Sample], None, None]]
@@ -54,6 +57,7 @@ class Benchmark:
     unit: str
     facts: dict[str, int | str]
     goal: Goal | None = None
+    measure: str = "ns"  # what figures are in; "bytes": a sample's seconds are billions of them
 
 
 class Unavailable(Exception):
@@ -64,14 +68,19 @@ REGISTRY: dict[str, Benchmark] = {}
 
 
 def benchmark(
-    name: str, group: str, unit: str = "packet", goal: Goal | None = None, **facts: int | str
+    name: str,
+    group: str,
+    unit: str = "packet",
+    goal: Goal | None = None,
+    measure: str = "ns",
+    **facts: int | str,
 ) -> Callable[[Body], Body]:
     """Registers the decorated generator function under `name` (unique, `group/what`-like)."""
 
     def register(body: Body) -> Body:
         if name in REGISTRY:
             raise ValueError(f"benchmark {name} is registered twice")
-        REGISTRY[name] = Benchmark(name, group, body, unit, facts, goal)
+        REGISTRY[name] = Benchmark(name, group, body, unit, facts, goal, measure)
         return body
 
     return register

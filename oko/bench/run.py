@@ -40,10 +40,10 @@ class Result:
             return {**head, "left_out": self.reason}
         return {
             **head,
-            "ns_median": round(self.median, 3),
-            "ns_min": round(min(self.samples), 3),
-            "ns_max": round(max(self.samples), 3),
-            "mops": round(1e3 / self.median, 3),
+            f"{bench.measure}_median": round(self.median, 3),
+            f"{bench.measure}_min": round(min(self.samples), 3),
+            f"{bench.measure}_max": round(max(self.samples), 3),
+            **({"mops": round(1e3 / self.median, 3)} if bench.measure == "ns" else {}),
             "samples": len(self.samples),
             **({"goal": str(bench.goal), "met": self.met} if bench.goal else {}),
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -35,6 +36,49 @@ def test_json_lines_state_what_was_measured(tmp_path: Path) -> None:
     assert record["name"] == "forward/forward/udp64_f1k"
     assert (record["rules"], record["flows"], record["programs"]) == (1, 1000, 0)
     assert record["ns_min"] <= record["ns_median"] <= record["ns_max"]
+
+
+def test_plot_draws_every_point(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = tmp_path / "bench.jsonl"
+    assert main(["--rounds", "1", "--json", str(results), "scale/tables/2"]) == 0
+    record = json.loads(results.read_text().splitlines()[1])
+    more = {**record, "name": "scale/tables/50", "ns_median": 250.0}
+    flow = {"name": "memory/rules/10", "group": "memory", "unit": "flow", "bytes_median": 700}
+    gone = {"name": "scale/tables/5", "group": "scale: tables", "left_out": "no capture"}
+    with results.open("a") as out:
+        out.write("".join(json.dumps(line) + "\n" for line in (more, flow, gone)))
+    assert main(["plot", str(results)]) == 0
+    root = ElementTree.parse(tmp_path / "bench.svg").getroot()
+    titles = [e.text for e in root.iter("{http://www.w3.org/2000/svg}title")]
+    assert titles == [
+        f"tables, 2: {record['ns_median']:,.1f}",
+        "tables, 50: 250.0",
+        "rules, 10: 700.0",
+    ]
+    headings = [e.text for e in root if e.get("class") == "title"]
+    assert headings == ["scale: tables, ns per packet", "memory: rules, bytes per flow"]
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "no curves"),
+        ("not json\n", "not a file that oko-bench"),
+        ("[1]\n", "not records"),
+        ('{"name": "scale/x/y", "ns_median": 1}\n', "no curves"),
+        (None, "No such file"),
+    ],
+)
+def test_plot_says_what_is_wrong(
+    text: str | None, complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = tmp_path / "bench.jsonl"
+    if text is not None:
+        results.write_text(text)
+    assert main(["plot", str(results)]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("oko-bench: ") and complaint in error and error.count("\n") == 1
+    assert main(["plot"]) == 2
 
 
 def test_unknown_pattern_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:

@@ -86,6 +86,21 @@ def curve_rows(records: list[dict[str, Any]], names: list[str]) -> list[list[str
     ]
 
 
+def memory_rows(records: list[dict[str, Any]]) -> list[list[str]]:
+    """A heading and a row per point: bytes for each rule or flow."""
+    return [
+        ["what", "N", "bytes each"],
+        *(
+            [
+                record["name"].split("/")[1],
+                f"{int(record['name'].split('/')[2]):,}",
+                f"{record['bytes_median']:,.0f}" if "bytes_median" in record else "left out",
+            ]
+            for record in records
+        ),
+    ]
+
+
 def tables(comparison: dict[str, Any], lines: list[dict[str, Any]]) -> dict[str, str]:
     """What goes between the marks, by name."""
     machine, records = lines[0]["machine"], lines[1:]
@@ -120,6 +135,7 @@ def tables(comparison: dict[str, Any], lines: list[dict[str, Any]]) -> dict[str,
             markdown(curve_rows(scale, [name]))
             for name in ("flows", "rules", "programs", "tables", "commits")
         ),
+        "memory": markdown(memory_rows(by_group.get("memory", []))),
     }
 
 
