@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -59,18 +59,26 @@ class Host:
         return answered
 
 
-def wait_until_up(host: Host, *, seconds: float = 10) -> None:
-    """The kernel brings links up about once a second when many change; before that they drop."""
+def wait_for_links(shown: Callable[[], Sequence[str]], *, seconds: float = 10) -> None:
+    """The kernel brings links up about once a second when many change; before that they drop.
+    shown: what ip says of each."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        ends = (
-            run("ip", "-o", "link", "show", host.device).stdout,
-            host.run("ip", "-o", "link", "show", "eth0").stdout,
-        )
+        ends = shown()
         if all("state UP" in text for text in ends):
             return
         time.sleep(0.02)
     raise AssertionError(f"links stay down: {ends}")
+
+
+def wait_until_up(host: Host) -> None:
+    """Both ends of its device."""
+    wait_for_links(
+        lambda: (
+            run("ip", "-o", "link", "show", host.device).stdout,
+            host.run("ip", "-o", "link", "show", "eth0").stdout,
+        )
+    )
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import dpkt
 import pytest
-from namespaces import Host, hosts, run, why_not
+from namespaces import Host, hosts, run, wait_for_links, why_not
 
 from oko.datapath import Datapath
 from oko.errors import CoreError, OkoError
@@ -103,6 +103,7 @@ def trunk() -> Iterator[list[str]]:
     try:
         for end in ends:
             run("ip", "link", "set", end, "up")
+        wait_for_links(lambda: [run("ip", "-o", "link", "show", end).stdout for end in ends])
         yield [f"3=afpacket:{ends[0]}", f"4=afpacket:{ends[1]}"]
     finally:
         run("ip", "link", "del", ends[0])
