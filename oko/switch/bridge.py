@@ -31,6 +31,7 @@ from oko.model.actions import Action
 from oko.model.decompile import decompile_learned
 from oko.model.fields import PORT_ANY, PORT_NORMAL
 from oko.model.flow import (
+    ADD,
     DELETE_STRICT,
     GROUP_ALL,
     SEND_FLOW_REM,
@@ -195,6 +196,10 @@ class Bridge(BridgePorts, BridgePrograms):
         finally:
             txn.close()
         self._groups, self._meters = groups, meters
+        if self._alone and any(
+            isinstance(c, FlowMod) and c.command == ADD and self.is_own(c.flow) for c in done
+        ):
+            self._alone = False
         if self.state is not None:
             self.state.changed(done)
         if self._n_watching:
@@ -290,11 +295,25 @@ class Bridge(BridgePorts, BridgePrograms):
         which goes when a controller comes."""
         if n_connected == 0 and self.fail_mode == "standalone":
             if not self._alone and next(self.datapath.raw_flows(), None) is None:
-                self.apply([FlowMod(STANDALONE)])
+                self._apply_unkept(FlowMod(STANDALONE))
                 self._alone = True
         elif self._alone:
-            self.apply([FlowMod(STANDALONE, DELETE_STRICT)])
+            self._apply_unkept(FlowMod(STANDALONE, DELETE_STRICT))
             self._alone = False
+
+    def _apply_unkept(self, change: FlowMod) -> None:
+        """A change of the bridge's own, which is not to be there after a restart."""
+        state, self.state = self.state, None
+        try:
+            self.apply([change])
+        finally:
+            self.state = state
+
+    def is_own(self, flow: Flow | FlowStats) -> bool:
+        """Is it the flow that the bridge has made in fail mode "standalone"? Not any more when a
+        controller has added the same one."""
+        place = (flow.table, flow.priority, flow.filter_prog)
+        return self._alone and place == (0, 0, 0) and not flow.match
 
     # ---------------------------------------------------------------- what is there
 

@@ -202,6 +202,10 @@ class Daemon:
     async def _open_unixctl(self) -> None:
         if self.config.unixctl == "none":
             return
+        for left in self.config.run_dir.glob("oko-switchd.*.ctl"):  # by a process that was killed
+            pid = left.name.split(".")[1]
+            if pid.isdecimal() and not Path(f"/proc/{pid}").exists():
+                left.unlink(missing_ok=True)
         path = self.config.run_dir / f"oko-switchd.{os.getpid()}.ctl"
         server = Unixctl(Path(self.config.unixctl or path), Commands(self).table())
         await server.start()
@@ -315,10 +319,9 @@ class Daemon:
         if port.number == LOCAL:
             bridge.remove_port(LOCAL)
         bridge.open_port(port)
-        logger.info(
-            "bridge %s: port %d (%s) is %s %s",
-            bridge.name, port.number, port.name, port.kind, port.target,
-        )  # fmt: skip
+        number = "LOCAL" if port.number == LOCAL else port.number
+        what = f"{port.kind} {port.target}" if port.target else port.kind
+        logger.info("bridge %s: port %s (%s) is %s", bridge.name, number, port.name, what)
 
     def _read_flows(self, bridge: Bridge, path: str) -> None:
         from oko.text import parse_rules

@@ -230,7 +230,8 @@ class State:
         now = time.time_ns()
         programs = bridge.programs()
         groups, meters = bridge.groups(), bridge.meters()
-        flows = sorted((f for f in bridge.flow_stats() if not f.learned), key=lambda f: f.id)
+        kept = (f for f in bridge.flow_stats() if not f.learned and not bridge.is_own(f))
+        flows = sorted(kept, key=lambda f: f.id)
         configs = {p.number: p.config for p in bridge.ports() if p.config}
         return self._records(number, now, programs, groups, meters, flows, configs)
 

@@ -304,6 +304,35 @@ def test_a_missing_object_costs_only_what_needs_it(tmp_path):
     killed(bridge)
 
 
+def test_what_a_bridge_does_alone_is_not_kept(tmp_path):
+    """Nor brought back by a compaction, unless a controller has added the same flow."""
+
+    def alone() -> Bridge:
+        bridge = opened(tmp_path)
+        bridge.fail_mode = "standalone"
+        bridge.controllers_changed(0)
+        return bridge
+
+    for compacted in (False, True):
+        bridge = alone()
+        assert len(list(bridge.flow_stats())) == 1
+        if compacted:
+            asyncio.run(bridge.state.compact(bridge))
+        killed(bridge)
+    bridge = alone()
+    bridge.controllers_changed(1)
+    assert list(bridge.flow_stats()) == []
+    bridge.controllers_changed(0)
+    bridge.apply(rules("priority=0,actions=NORMAL"))
+    bridge.controllers_changed(1)
+    assert len(list(bridge.flow_stats())) == 1
+    asyncio.run(bridge.state.compact(bridge))
+    killed(bridge)
+    bridge = opened(tmp_path)
+    assert len(list(bridge.flow_stats())) == 1
+    killed(bridge)
+
+
 # ---------------------------------------------------------------- the daemon
 
 
@@ -326,10 +355,13 @@ def test_the_daemon(tmp_path, how):
         assert len(before) == 49
         switch.signal(signal.SIGTERM if how == "term" else signal.SIGKILL)
         switch.process.wait(10)
+    left = set((tmp_path / "run").glob("*.ctl"))
+    assert bool(left) == (how != "term")
     flows.write_text("actions=drop\n")  # only for a switch without state
     with Switchd(tmp_path / "run", *options, "--flows", str(flows)) as switch:
         assert "49 flows, 0 programs restored" in switch.wait_for("restored")
         assert flows_of(switch) == before
+        assert not left & set((tmp_path / "run").glob("*.ctl"))
 
 
 def test_the_daemon_with_a_damaged_journal(tmp_path):
