@@ -133,6 +133,7 @@ NOT_FROM_A_SPEC = {
     "the older instance belongs to another VM": "about a run or a call, not a program",
     "worker %u, but the VM has %u": "about a run",
     "the program has no machine code": "about a run",
+    "the map does not fit this program": "about an exchange of maps",
     "the verifier's states were not kept": "about a run",
     "the packet has no metadata": "about a run",
     "the packet is longer than 65,535 bytes": "about a run",

@@ -174,4 +174,5 @@ def test_options_of_os_ken_follow_two_dashes(app: Path) -> None:
     option = ["--", "--ofp-switch-connect-interval", "2"]
     with Controller(app, port=free_port(), arguments=option) as controller:
         assert controller.stop() == 0
-    assert run_controller(str(app), "--", "--no-such-option")[0] == 2
+    port = ["--ofp-listen-port", str(free_port())]
+    assert run_controller(str(app), *port, "--", "--no-such-option")[0] == 2
