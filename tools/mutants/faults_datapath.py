@@ -51,8 +51,8 @@ DATAPATH = [
         "run-per-rule",
         "a program runs again for every flow that names it",
         "csrc/filter.c",
-        "    if (!(memo->ran & bit))\n        run(w, memo, bit);",
-        "    run(w, memo, bit);",
+        "    if (!(memo->ran & bit))\n        oko_filter_run(w, memo, bit);",
+        "    oko_filter_run(w, memo, bit);",
         PIPELINE,
     ),
     Fault(
