@@ -23,6 +23,7 @@ Thread-safety: the asyncio loop's; formatting a snapshot and checkpoints run in 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -168,6 +169,8 @@ class State:
                 data = elf.read_bytes()
             except OSError as exc:
                 raise OkoError(f"{elf}: {exc.strerror}") from None
+            if hashlib.sha256(data).hexdigest() != record["sha"]:
+                raise OkoError(f"{elf} is damaged; program {record['n']} is not loaded")
             bridge.restore_program(record["n"], data, record["keep"], record["owner"], record["at"])
         elif kind == "unload":
             bridge.unload_program(record["n"], force=record["force"])

@@ -291,13 +291,15 @@ def test_damaged_maps_are_set_aside(tmp_path):
     killed(bridge)
 
 
-def test_a_missing_object_costs_only_what_needs_it(tmp_path):
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(ELF)],
+                         ids=["missing", "another"])  # fmt: skip
+def test_a_bad_object_costs_only_what_needs_it(tmp_path, damage):
     bridge = opened(tmp_path)
     asyncio.run(fill(bridge))
     bridge.apply(rules("filter_prog=5,actions=drop"))
     gone = [p.sha256 for p in bridge.programs() if p.number == 5]
     killed(bridge)
-    (tmp_path / "programs" / f"{gone[0]}.o").unlink()
+    damage(tmp_path / "programs" / f"{gone[0]}.o")
     bridge = opened(tmp_path)
     assert [p.number for p in bridge.programs()] == [1]
     assert len(contents(bridge)[0]) == 3
