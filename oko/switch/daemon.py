@@ -42,6 +42,21 @@ from oko.switch.state import State
 logger = log.logger("daemon")
 
 LOOK_SECONDS = 0.5
+# What does not change while the daemon, or a bridge, runs.
+FIXED = ("run_dir", "state_dir", "sync", "pid_file", "unixctl", "metrics")
+FIXED_OF_BRIDGE = (
+    "dpid", "workers", "busy_poll", "protocols", "max_flows", "table_limits", "max_programs",
+    "max_map_bytes", "max_uploads",
+)  # fmt: skip
+
+Ports = tuple[configuration.PortConfig, ...]
+
+
+def why(exc: OkoError | OSError) -> str:
+    """What went wrong, without Python's way to put it."""
+    if isinstance(exc, OSError) and exc.filename:
+        return f"{exc.filename}: {exc.strerror}"
+    return str(exc)
 
 
 class BridgeAgent(Protocol):
@@ -318,7 +333,12 @@ class Daemon:
     def _add_port(self, bridge: Bridge, port: configuration.PortConfig) -> None:
         if port.number == LOCAL:
             bridge.remove_port(LOCAL)
-        bridge.open_port(port)
+        try:
+            bridge.open_port(port)
+        except BaseException:
+            if port.number == LOCAL:
+                bridge.add_port(LOCAL, bridge.name)
+            raise
         number = "LOCAL" if port.number == LOCAL else port.number
         what = f"{port.kind} {port.target}" if port.target else port.kind
         logger.info("bridge %s: port %s (%s) is %s", bridge.name, number, port.name, what)
@@ -347,7 +367,10 @@ class Daemon:
             return
         if new.log_level != self.config.log_level or new.log_json != self.config.log_json:
             log.start(new.log_level, as_json=new.log_json, file=new.log_file)
-        self.config = new
+        for key in FIXED:
+            if getattr(new, key) != getattr(self.config, key):
+                logger.warning("%s changes at the next start", key)
+        self.config = replace(new, **{key: getattr(self.config, key) for key in FIXED})
         wanted = {own.name: own for own in new.bridges}
         for name in [name for name in self.running if name not in wanted]:
             await self._stop(name)
@@ -358,35 +381,20 @@ class Daemon:
                 else:
                     await self._start(own)
             except (OkoError, OSError) as exc:
-                logger.error("bridge %s: %s", name, exc)
+                logger.error("bridge %s: %s", name, why(exc))
         logger.info("configuration read again")
 
     async def _change(self, there: Running, own: BridgeConfig) -> None:
-        """Makes a running bridge what its new configuration says."""
-        old, there.config = there.config, own
-        bridge, agent = there.bridge, there.agent
-        if own.fail_mode != old.fail_mode and not own.controllers:
-            bridge.fail_mode = own.fail_mode
-            bridge.controllers_changed(0)
-        fixed = ("dpid", "workers", "protocols", "max_flows", "table_limits", "max_programs",
-                 "max_map_bytes")  # fmt: skip
-        for key in fixed:
+        """Makes a running bridge what its new configuration says. What cannot be done is logged,
+        and tried again at the next reload."""
+        old, bridge, agent = there.config, there.bridge, there.agent
+        for key in FIXED_OF_BRIDGE:
             if getattr(old, key) != getattr(own, key):
                 logger.warning("bridge %s: %s changes at the next start", own.name, key)
         bridge.fail_mode = own.fail_mode
-        unlike = {replace(port, queues=()): port for port in old.ports}
-        for port in own.ports:  # only other queues: the port stays
-            there_was = unlike.get(replace(port, queues=()))
-            if there_was is not None and there_was != port:
-                bridge.set_queues(port.number, dict(port.queues))
-        same = {replace(port, queues=()) for port in own.ports} & unlike.keys()
-        for port in {port for bare, port in unlike.items() if bare not in same}:
-            bridge.remove_port(port.number)
-            if port.number == LOCAL:
-                bridge.add_port(LOCAL, bridge.name)
-        for port in sorted(own.ports, key=lambda p: p.number):
-            if replace(port, queues=()) not in same:
-                self._add_port(bridge, port)
+        if own.fail_mode != old.fail_mode and not own.controllers:
+            bridge.controllers_changed(0)
+        there.config = replace(own, ports=self._change_ports(bridge, old.ports, own.ports))
         for target in set(old.controllers) - set(own.controllers):
             await agent.disconnect(target)
         for target in own.controllers:
@@ -396,5 +404,31 @@ class Daemon:
         for target in set(before) - set(after):
             await agent.unlisten(target)
         for target in after:
-            if target not in before:
+            if target in before:
+                continue
+            try:
                 await agent.listen(target)
+            except (OkoError, OSError) as exc:
+                logger.error("bridge %s: %s", own.name, why(exc))
+                left = tuple(t for t in there.config.listeners if t != target)
+                there.config = replace(there.config, listeners=left)
+
+    def _change_ports(self, bridge: Bridge, old: Ports, new: Ports) -> Ports:
+        """Returns the ports that are there then."""
+        bare = {port: replace(port, queues=()) for port in (*old, *new)}
+        before, after = {bare[port]: port for port in old}, {bare[port]: port for port in new}
+        for port in before.keys() - after.keys():
+            bridge.remove_port(port.number)
+            if port.number == LOCAL:
+                bridge.add_port(LOCAL, bridge.name)
+        there = []
+        for key, port in sorted(after.items(), key=lambda item: item[0].number):
+            try:
+                if key not in before:
+                    self._add_port(bridge, port)
+                elif before[key] != port:  # only other queues: the port stays
+                    bridge.set_queues(port.number, dict(port.queues))
+                there.append(port)
+            except (OkoError, OSError) as exc:
+                logger.error("bridge %s: %s", bridge.name, why(exc))
+        return tuple(there)

@@ -58,6 +58,37 @@ def test_mistakes_are_one_line(tmp_path):
     assert f"{flows}:1" in wrong.stderr and "Traceback" not in wrong.stderr
 
 
+def test_sighup_goes_on_after_what_it_cannot_do(tmp_path):
+    """Each is logged, the rest is done, and the next SIGHUP tries again."""
+    path = tmp_path / "oko.toml"
+    text = '[[bridge]]\nname = "a"\nports = [{}]\nlisteners = [{}]\n'
+    path.write_text(text.format('"1=null"', ""))
+    with Switchd(tmp_path / "run", "-c", str(path)) as switch:
+        capture, socket = tmp_path / "not.pcap", tmp_path / "no" / "socket"
+        config = text.format(
+            f'"1=null","LOCAL=pcap:{capture}","3=pcap:{capture}","4=null"', f'"punix:{socket}"'
+        )
+        path.write_text(f'metrics = "9999"\n{config}busy_poll = true\n')
+        for _ in range(2):
+            n = len(switch.log())
+            switch.signal(signal.SIGHUP)
+            switch.wait_for("configuration read again", after=n)
+            text = "\n".join(switch.log()[n:])
+            assert text.count(f"error daemon: bridge a: {capture}") == 2
+            assert "metrics changes at the next start" in text
+            assert "punix:" in text and "error daemon: bridge a: " in text.split("punix:")[0]
+        assert any("port 4 (port4) is null" in line for line in switch.log())
+        capture.write_bytes(bytes.fromhex("d4c3b2a1020004000000000000000000ffff000001000000"))
+        socket.parent.mkdir()
+        n = len(switch.log())
+        switch.signal(signal.SIGHUP)
+        switch.wait_for("configuration read again", after=n)
+        text = "\n".join(switch.log()[n:])
+        assert "port LOCAL (LOCAL) is pcap" in text and "port 3 (port3) is pcap" in text
+        assert "error" not in text and socket.exists()
+        assert switch.stop() == 0
+
+
 def test_sighup_applies_the_difference(tmp_path):
     path = tmp_path / "oko.toml"
     path.write_text('[[bridge]]\nname = "a"\nports = ["1=null"]\n[[bridge]]\nname = "b"\n')
