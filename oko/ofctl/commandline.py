@@ -158,8 +158,12 @@ COMMANDS: tuple[Command, ...] = (
             "show a packet's way through tables, filters and actions of oko-switchd, without "
             "sending it: PACKET is a flow, a frame in hexadecimal (with --in-port) or "
             "CAPTURE:NUMBER", "trace:trace", 2, 3, _PACKETS, True),
-    Command("monitor", "SWITCH [MISSLEN]", "print what the switch sends by itself",
-            "packets:monitor", 1, 2, _PACKETS, True),
+    Command("monitor", "SWITCH [MISSLEN] [invalid_ttl] [watch:[SPEC...]]",
+            "print what the switch sends by itself; with watch: also changes of flows. SPEC is "
+            "!initial, !add, !delete, !modify, !own, !actions, table=.. or a match",
+            "monitor:monitor", 1, None, _PACKETS, True),
+    Command("snoop", "SWITCH", "print what the switch and its controllers say to each other",
+            "monitor:snoop", 1, 1, _PACKETS, True),
     Command("ping", "TARGET [N]", "latency of N-byte echoes", "packets:ping", 1, 2, _PACKETS, True),
     Command("probe", "TARGET", "whether TARGET is up", "packets:probe", 1, 1, _PACKETS),
     Command("benchmark", "TARGET N COUNT", "bandwidth of COUNT N-byte echoes",
@@ -208,9 +212,9 @@ OPTIONS: tuple[Option, ...] = (
     Option("no-names", "numbers of ports"),
     Option("color", "always, never or auto (the default: on a terminal)", value="[WHEN]"),
     Option("interval", "send-maps: also every so many seconds", "", "SECS"),
-    Option("count", "send-maps, monitor, ping: end after so many", "", "N"),
+    Option("count", "send-maps, monitor, snoop, ping: end after so many", "", "N"),
     Option("in-port", "trace: where the packet comes in (1)", "", "PORT"),
-    Option("timestamp", "monitor: with the time"),
+    Option("timestamp", "monitor, snoop: with the time"),
     Option("help", "this text", "h", section="Other"),
     Option("version", "name and version", "V", section="Other"),
 )  # fmt: skip

@@ -33,6 +33,7 @@ _NICIRA = {
     12: "NXT_SET_FLOW_FORMAT", 13: "NXT_FLOW_MOD", 14: "NXT_FLOW_REMOVED",
     15: "NXT_FLOW_MOD_TABLE_ID", 16: "NXT_SET_PACKET_IN_FORMAT", 17: "NXT_PACKET_IN",
     18: "NXT_FLOW_AGE", 19: "NXT_SET_ASYNC_CONFIG", 20: "NXT_SET_CONTROLLER_ID",
+    21: "NXT_FLOW_MONITOR_CANCEL", 22: "NXT_FLOW_MONITOR_PAUSED", 23: "NXT_FLOW_MONITOR_RESUMED",
     30: "NXT_PACKET_IN2",
 }  # fmt: skip
 _OKO = {
@@ -40,7 +41,10 @@ _OKO = {
     5: "OKO_UPDATE_MAP", 6: "OKO_DELETE_KEYS", 7: "OKO_UPDATED", 8: "OKO_SUBSCRIBE",
     9: "OKO_SEND_MAPS", 10: "OKO_ERROR_TEXT",
 }  # fmt: skip
-_BUNDLES = {2300: "ONFT_BUNDLE_CONTROL", 2301: "ONFT_BUNDLE_ADD_MESSAGE"}
+_ONF = {
+    1870: "ONFT_FLOW_MONITOR_CANCEL", 1871: "ONFT_FLOW_MONITOR_PAUSED",
+    1872: "ONFT_FLOW_MONITOR_RESUMED", 2300: "ONFT_BUNDLE_CONTROL", 2301: "ONFT_BUNDLE_ADD_MESSAGE",
+}  # fmt: skip
 
 
 def type_name(msg: bytes) -> str:
@@ -48,7 +52,7 @@ def type_name(msg: bytes) -> str:
     version, kind = msg[0], msg[1]
     if kind == EXPERIMENTER and len(msg) >= 16:
         experimenter, subtype = struct.unpack_from("!II", msg, 8)
-        names = {NICIRA: _NICIRA, OKO: _OKO, ONF: _BUNDLES}.get(experimenter, {})
+        names = {NICIRA: _NICIRA, OKO: _OKO, ONF: _ONF}.get(experimenter, {})
         return names.get(subtype, f"experimenter {experimenter:#x} type {subtype}")
     names_of = TYPE_NAMES.get(version, ())
     if kind >= len(names_of):
@@ -355,9 +359,13 @@ def multipart_name(msg: bytes) -> str:
     at = 12 if msg[0] == OF10 else 16
     experimenter, subtype = (int.from_bytes(msg[i : i + 4], "big") for i in (at, at + 4))
     if experimenter == NICIRA:
-        return {0: "NXST_FLOW", 1: "NXST_AGGREGATE"}.get(subtype, f"NXST_{subtype}")
+        return {0: "NXST_FLOW", 1: "NXST_AGGREGATE", 2: "NXST_FLOW_MONITOR"}.get(
+            subtype, f"NXST_{subtype}"
+        )
+    if (experimenter, subtype) == (ONF, 1870):
+        return "ONFST_FLOW_MONITOR"
     if experimenter == OKO:
-        return {1: "OKO_SHOW", 2: "OKO_DUMP_MAP"}.get(subtype, f"OKO_{subtype}")
+        return {1: "OKO_SHOW", 2: "OKO_DUMP_MAP", 3: "OKO_MAP_TYPES"}.get(subtype, f"OKO_{subtype}")
     return f"experimenter {experimenter:#x} statistics {subtype}"
 
 
@@ -383,10 +391,51 @@ def _multipart(msg: bytes, reply: bool) -> str:
     if name == "OFPST_TABLE":
         found = tables.decode_table_stats(version, msg)
         return (head + "".join(switch.table_lines(version, found))).rstrip("\n")
+    if name.endswith("_FLOW_MONITOR"):
+        return "\n".join([head, *_updates(version, msg)])
     if name in ("OFPST_AGGREGATE", "NXST_AGGREGATE"):
         packets, octets, flows = flow_stats.decode_aggregate(version, msg)
         return f"{head} packet_count={packets} byte_count={octets} flow_count={flows}"
     return head
+
+
+_EVENTS = ("ADDED", "DELETED", "MODIFIED", "ABBREV", "INITIAL", "PAUSED", "RESUMED")
+
+
+def _updates(version: int, msg: bytes) -> Iterator[str]:
+    """The updates of a flow monitor."""
+    from oko.openflow import flow_monitor
+    from oko.openflow.flows import take_match, take_nxm
+    from oko.openflow.instructions import decode_instructions
+
+    for event, part in flow_monitor.split_updates(version, msg):
+        words = [f"event={_EVENTS[event]}"]
+        if event == flow_monitor.ABBREVIATED:
+            yield f" {words[0]} xid={int.from_bytes(part[4:8], 'big'):#x}"
+            continue
+        if event in (flow_monitor.PAUSED, flow_monitor.RESUMED):
+            yield f" {words[0]}"
+            continue
+        update = flow_monitor.decode_update(version, event, part)
+        if event == flow_monitor.GONE:
+            known = update.reason < len(_REMOVED)
+            words.append(f"reason={_REMOVED[update.reason] if known else update.reason}")
+        words.append(f"table={update.table}")
+        words += [f"idle_timeout={update.idle_timeout}"] if update.idle_timeout else []
+        words += [f"hard_timeout={update.hard_timeout}"] if update.hard_timeout else []
+        words.append(f"cookie={update.cookie:#x}" if update.cookie else "cookie=0")
+        if version == OF10:
+            found, _ = take_nxm(update.match, 0, update.match_size, cookie=False)
+        else:
+            found, _ = take_match(update.match, 0)
+        match = [f"filter_prog={found.filter_prog}"] if found.filter_prog else []
+        match += [format_match(found.match)] if found.match else []
+        words.append(",".join(match))
+        if update.instructions:
+            instructions = decode_instructions(version, update.instructions, dict(found.known))
+            words.append(f"actions={format_instructions(instructions, version)}")
+            words = [word for word in words if word]
+        yield " " + " ".join(words)
 
 
 def _bundle_control(version: int, msg: bytes) -> str:

@@ -1,4 +1,4 @@
-"""Packets and connections: monitor, packet-out, ping, probe, benchmark, ofp-parse."""
+"""Packets and connections: packet-out, ping, probe, benchmark, ofp-parse."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import re
 import sys
 import time
 from dataclasses import asdict
-from typing import Any
 
 from oko.errors import OkoError
 from oko.model.actions import Action
@@ -14,7 +13,6 @@ from oko.model.fields import PORT_ANY, PORT_CONTROLLER
 from oko.ofctl.commandline import UsageError
 from oko.ofctl.messages import describe, type_name
 from oko.ofctl.run import FIRST, SINCE_13, Run
-from oko.openflow.client import Connection
 from oko.openflow.common import (
     ECHO_REQUEST,
     HEADER_SIZE,
@@ -102,73 +100,6 @@ def frame_of(text: str) -> bytes:
         raise UsageError("Packet data too short for Ethernet" if len(frame) < 14
                          else "Packet is longer than a message can hold")  # fmt: skip
     return frame
-
-
-# ---------------------------------------------------------------- monitor
-
-
-def monitor(run: Run, words: list[str]) -> None:
-    """monitor SWITCH [MISSLEN]"""
-    name, *rest = words
-    miss = None
-    if rest:
-        if not rest[0].isdecimal() or int(rest[0]) > 0xFFFF:
-            raise UsageError(f"{rest[0]}: MISSLEN is a number of bytes, 0 to 65535")
-        miss = int(rest[0])
-    switch = run.connect(name, aware=True)
-    _prepare(switch, miss)
-    most = run.number("count", "a number")
-    stamps = run.line.has("timestamp")
-    seen = 0
-    while most is None or seen < most:
-        msg = switch.wait(None)
-        if msg is None:
-            continue
-        seen += 1
-        if run.json:
-            _print_event(msg)
-            continue
-        if stamps:
-            print(time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()), end=": ")
-        print(describe(msg, more=run.more), flush=True)
-
-
-def _prepare(switch: Connection, miss: int | None) -> None:
-    """Asks for packets in the form that tells most, and for the beginning of missed ones."""
-    from oko.openflow import messages, packets
-    from oko.openflow.nicira_messages import encode_set_packet_in_format
-
-    version = switch.version
-    for form in (packets.NXM, packets.NXM2):  # the last one that the switch knows
-        request = encode_set_packet_in_format(version, form)
-        switch.send(request, ignore_errors=True)
-    if miss is not None:
-        config = messages.Config(0, miss)
-        switch.send(messages.encode_config(version, 0, config, ask=True))
-    switch.finish()
-
-
-def _print_event(msg: bytes) -> None:
-    import json
-
-    from oko.ofctl.frames import summary
-    from oko.openflow.packets import decode_packet_in
-
-    found: dict[str, Any] = {"time": time.time(), "message": type_name(msg)}
-    if found["message"] in ("OFPT_PACKET_IN", "NXT_PACKET_IN", "NXT_PACKET_IN2"):
-        packet = decode_packet_in(msg[0], msg)
-        found |= {
-            "in_port": packet.in_port,
-            "reason": packet.reason,
-            "table": packet.table,
-            "cookie": packet.cookie,
-            "total_len": packet.total_len,
-            "frame": packet.data.hex(),
-            "packet": summary(packet.data),
-        }
-    else:
-        found["text"] = describe(msg)
-    print(json.dumps(found), flush=True)
 
 
 # ---------------------------------------------------------------- echo

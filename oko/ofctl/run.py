@@ -124,11 +124,16 @@ class Run:
     # ---------------------------------------------------------------- connections
 
     def connect(
-        self, name: str, versions: Sequence[int] = FIRST, *, aware: bool = False
+        self,
+        name: str,
+        versions: Sequence[int] = FIRST,
+        *,
+        aware: bool = False,
+        suffix: str = "mgmt",
     ) -> Connection:
         """A connection to a switch. aware: tell it that oko's fields are understood here (a switch
-        that is not oko answers with an error, which is overlooked)."""
-        target = bridge_target(name, run_dirs(self.line.get("run_dir")))
+        that is not oko answers with an error, which is overlooked). suffix: of its socket."""
+        target = bridge_target(name, run_dirs(self.line.get("run_dir")), suffix)
         chosen = self.versions
         try:
             switch = self._connect(target, chosen or versions)

@@ -171,13 +171,14 @@ def _secured(plain: socket.socket, tls: TlsFiles) -> socket.socket:
         raise ConnectionFailed(f"ssl: {exc.strerror or exc}") from None
 
 
-def bridge_target(name: str, run_dirs: Iterable[str]) -> str:
+def bridge_target(name: str, run_dirs: Iterable[str], suffix: str = "mgmt") -> str:
     """What a person calls a switch as a target: a bridge's name is looked for in the run
-    directories (NAME.mgmt), a socket's path and anything with a method stays."""
+    directories (NAME.mgmt; suffix: or another of its sockets), a socket's path and anything with a
+    method stays."""
     kind, colon, _ = name.partition(":")
     if colon and kind in ("tcp", "ssl", "unix"):
         return name
-    candidates = [name] if "/" in name else [f"{folder}/{name}.mgmt" for folder in run_dirs]
+    candidates = [name] if "/" in name else [f"{folder}/{name}.{suffix}" for folder in run_dirs]
     for path in candidates:
         try:
             if stat.S_ISSOCK(os.stat(path).st_mode):
@@ -449,8 +450,11 @@ class Connection:
         if refused:
             raise refused[0]
 
-    def wait(self, seconds: float | None) -> bytes | None:
-        """The next message, or None after so many seconds of silence (None: waits for ever)."""
+    def wait(self, seconds: float | None, *, everything: bool = False) -> bytes | None:
+        """The next message, or None after so many seconds of silence (None: waits for ever).
+
+        everything: what comes is a copy of what others say, so nothing of it is answered or kept.
+        """
         old = self._socket.gettimeout()
         end = None if seconds is None else time.monotonic() + seconds
         try:
@@ -458,7 +462,7 @@ class Connection:
                 left = None if end is None else max(0.001, end - time.monotonic())
                 self._socket.settimeout(left)
                 try:
-                    return self.receive()
+                    return self._next() if everything else self.receive()
                 except SilenceError:
                     return None
         finally:
