@@ -760,6 +760,11 @@ int oko_dp_begin(struct oko_dp *dp, struct oko_txn **txn);
 /* Each adds one change; everything is copied. A malformed record is refused here (OKO_E_INVAL),
  * what depends on the tables' contents at commit. */
 int oko_txn_flow(struct oko_txn *txn, const struct oko_flow_mod *mod, struct oko_error *error);
+/* The same for many at once: struct oko_flow_mod records, each followed by its n_match fields and
+ * ops_len bytes of instructions (its pointers mean nothing). *n: how many were added before one was
+ * refused. */
+int oko_txn_flows(struct oko_txn *txn, const uint8_t *records, uint64_t size, uint32_t *n,
+                  struct oko_error *error);
 int oko_txn_group(struct oko_txn *txn, uint32_t command, const struct oko_group_spec *spec,
                   struct oko_error *error);
 int oko_txn_meter(struct oko_txn *txn, uint32_t command, const struct oko_meter_spec *spec,

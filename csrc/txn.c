@@ -130,6 +130,29 @@ int oko_txn_flow(struct oko_txn *txn, const struct oko_flow_mod *mod, struct oko
     return 0;
 }
 
+int oko_txn_flows(struct oko_txn *txn, const uint8_t *records, uint64_t size, uint32_t *n,
+                  struct oko_error *error)
+{
+    struct oko_flow_mod mod;
+    *n = 0;
+    for (uint64_t at = 0; at < size; ++*n) {
+        if (size - at < sizeof mod)
+            return oko_err(error, OKO_E_INVAL, "flow: the record is cut off");
+        memcpy(&mod, records + at, sizeof mod);
+        at += sizeof mod;
+        uint64_t match_size = (uint64_t)mod.spec.n_match * sizeof mod.spec.match[0];
+        if (match_size > size - at || mod.spec.ops_len > size - at - match_size)
+            return oko_err(error, OKO_E_INVAL, "flow: the record is cut off");
+        mod.spec.match = (const struct oko_match_field *)(const void *)(records + at);
+        mod.spec.ops = records + at + match_size;
+        at += match_size + mod.spec.ops_len;
+        int rc = oko_txn_flow(txn, &mod, error);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
 static struct change *new_object(enum change_kind kind, uint32_t command, uint32_t id)
 {
     struct change *change = calloc(1, sizeof *change);

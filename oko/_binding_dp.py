@@ -17,7 +17,7 @@ from ._binding import CData, Handle, Program, _Flat, _string, check, load_error
 from ._oko import ffi, lib
 from .bpf.spec import ProgramSpec
 from .errors import CoreError
-from .model.compile import FlowRecord, GroupRecord, MeterRecord
+from .model.compile import PACKED, FlowRecord, GroupRecord, MeterRecord
 
 NO_CACHE = 1
 INTERPRET = 2
@@ -141,6 +141,7 @@ class _Struct:
 
 
 FLOW = _Struct("oko_flow_info", "II7Q2H7I")
+_Struct("oko_flow_mod", PACKED.format[1:])  # they agree
 CHANGE = _Struct("oko_flow_change", "2I2HI")
 EVENT = _Struct("oko_event", "I2H9Q6I2H3I64s")
 GROUP = _Struct("oko_group_info", "5I4x3Q")
@@ -618,6 +619,19 @@ class Txn(Handle):
         spec.n_bands, spec.bands = len(record.bands), bands
         error = ffi.new("struct oko_error *")
         check(lib.oko_txn_meter(self._ptr, command, spec, error), error)
+
+    def flows(self, packed: bytes) -> None:
+        """PackedFlowMod.data of many. CoreError's index tells which was refused."""
+        n = ffi.new("uint32_t *")
+        error = ffi.new("struct oko_error *")
+        data = ffi.from_buffer("uint8_t[]", packed)
+        code = lib.oko_txn_flows(self._ptr, data, len(packed), n, error)
+        if code < 0:
+            try:
+                check(code, error)
+            except CoreError as exc:
+                exc.index = int(n[0])
+                raise
 
     def packet_out(self, ops: bytes) -> None:
         """The commit fails unless these actions would be valid for a packet-out then."""

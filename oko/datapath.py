@@ -330,6 +330,10 @@ class Transaction:
             out_group=mod.out_group,
         )
 
+    def flows(self, packed: Iterable[records.PackedFlowMod]) -> None:
+        """Many flow changes. CoreError: its index tells which is malformed."""
+        self._txn.flows(b"".join([mod.data for mod in packed]))
+
     def group(self, change: Group | GroupMod) -> None:
         """Adds a group, or carries out another command."""
         mod = change if isinstance(change, GroupMod) else GroupMod(change, "add")

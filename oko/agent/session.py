@@ -18,7 +18,7 @@ Statistics, bundles and programs are in modules of their own. Thread-safety: the
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -27,6 +27,8 @@ from oko.agent.programs import Programs
 from oko.agent.staging import Bundles
 from oko.agent.statistics import answer_multipart
 from oko.errors import OkoError
+from oko.model.actions import Action
+from oko.model.compile import PackedFlowMod
 from oko.model.fields import PORT_ANY
 from oko.openflow import (
     bundles,
@@ -54,7 +56,13 @@ from oko.openflow.common import (
     fail,
     message,
 )
-from oko.openflow.flows import NO_BUFFER, NXT_FLOW_MOD, FlowModMessage, decode_flow_mod
+from oko.openflow.flows import (
+    NO_BUFFER,
+    NXT_FLOW_MOD,
+    FlowModMessage,
+    decode_flow_mod,
+    pack_flow_mod,
+)
 from oko.openflow.roles import MASTER, NOCHANGE, SLAVE, AsyncConfig, Role
 from oko.switch import log
 from oko.switch.bridge import Bridge, BridgeError, Change
@@ -81,7 +89,7 @@ MAX_WAITING = 4 << 20
 Reply: TypeAlias = Iterable[bytes]
 Slow: TypeAlias = Coroutine[Any, Any, list[bytes]]
 Work: TypeAlias = Iterator[bytes | Slow]
-Mod: TypeAlias = tuple[bytes, Change, FlowModMessage | None]
+Mod: TypeAlias = tuple[bytes, Change | PackedFlowMod, FlowModMessage | None]
 """A message that changes tables: itself, the change, and for flow-mods what was decoded."""
 
 
@@ -102,6 +110,7 @@ class Session:
     """
 
     versions: tuple[int, ...] = common.VERSIONS
+    packs = True  # its flow-mods are the standard's
 
     def __init__(
         self,
@@ -130,6 +139,7 @@ class Session:
         self._controller_id = 0
         self._quiet = passive
         self._async = AsyncConfig()
+        self._may_pack = self.packs and version != OF10
         names = common.TYPE_NAMES[version]
         self._types = names
         self._counters = tuple(f"openflow_{name.lower()}" for name in names)
@@ -173,10 +183,9 @@ class Session:
             kind = msg[1]
             counters[self._counters[kind] if kind < n_types else "openflow_unknown"] += 1
             try:
-                if kind == flow_mod:
-                    mods.append(self._decode_flow_mod(msg))
-                    continue
-                mod = self.decode_mod(msg)
+                mod = self._quickly(msg) if kind == flow_mod else None
+                if mod is None:
+                    mod = self.decode_mod(msg)
                 if mod is not None:
                     mods.append(mod)
                     continue
@@ -251,6 +260,17 @@ class Session:
             return msg, meters.decode_meter_mod(self.version, msg), None
         return None
 
+    def _quickly(self, msg: bytes) -> Mod | None:
+        """A flow-mod like others before, ready for the datapath; None: decode_mod() has to look."""
+        if not self._may_pack or msg[0] != self.version or self.role == SLAVE:
+            return None
+        packed = pack_flow_mod(self.version, msg)
+        if packed is None:
+            return None
+        if packed.program:
+            self.aware = True
+        return msg, packed, None
+
     def _check_version(self, msg: bytes) -> None:
         if msg[1] not in (common.HELLO, common.ERROR):
             fail("OFPBRC_BAD_VERSION", f"version {msg[0]:#x} on a connection of {self.version:#x}")
@@ -285,22 +305,33 @@ class Session:
     def apply(self, mods: list[Mod]) -> Iterator[bytes]:
         """Carries out what was collected, one after another in effect; errors as replies."""
         while mods:
-            compiled = [m.record if m is not None else None for _, _, m in mods]
             try:
-                changes = [change for _, change, _ in mods]
-                self.bridge.apply(changes, compiled=compiled, by=self.origin(mods))
+                self.carry_out(mods)
                 mods.clear()
             except BridgeError as exc:
                 failed = exc.index
                 if failed:
-                    self.bridge.apply(
-                        [change for _, change, _ in mods[:failed]],
-                        compiled=compiled[:failed],
-                        by=self.origin(mods),
-                    )
+                    self.carry_out(mods[:failed])
                 msg = mods[failed][0]
                 del mods[: failed + 1]
                 yield from self.errors(msg, exc)
+
+    def carry_out(self, mods: list[Mod], packet_outs: Sequence[tuple[Action, ...]] = ()) -> None:
+        """All of them as one transaction. BridgeError: which was refused."""
+        packed = [change for _, change, _ in mods if isinstance(change, PackedFlowMod)]
+        by = self.origin(mods)
+        if len(packed) == len(mods) and not packet_outs and self.bridge.state is None:
+            self.bridge.apply_packed(packed, by=by)
+            return
+        changes: list[Change] = []
+        compiled = []
+        for msg, change, decoded in mods:
+            if isinstance(change, PackedFlowMod):
+                decoded = self.read_flow_mod(msg)
+                change = decoded.mod
+            changes.append(change)
+            compiled.append(decoded.record if decoded is not None else None)
+        self.bridge.apply(changes, compiled=compiled, packet_outs=packet_outs, by=by)
 
     def origin(self, mods: list[Mod]) -> Origin:
         """Whose changes these are, for flow monitors."""

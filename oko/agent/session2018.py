@@ -32,6 +32,7 @@ class Session2018(Session):
     """A connection whose peer speaks Oko's dialect."""
 
     versions = oko2018.VERSIONS
+    packs = False
 
     def read_flow_mod(self, msg: bytes) -> FlowModMessage:
         """The filter stands in the structure, not in the match."""

@@ -174,12 +174,7 @@ class Bundles:
             outs = [(inside, what) for inside, what in bundle.later if isinstance(what, PacketOut)]
             checked = [inside for inside, _, _ in bundle.mods] + [inside for inside, _ in outs]
             if checked:
-                session.bridge.apply(
-                    [change for _, change, _ in bundle.mods],
-                    compiled=[m.record if m is not None else None for _, _, m in bundle.mods],
-                    packet_outs=[out.actions for _, out in outs],
-                    by=session.origin(bundle.mods),
-                )
+                session.carry_out(bundle.mods, [out.actions for _, out in outs])
         except BridgeError as exc:
             yield from session.errors(checked[exc.index], exc)
             yield self._failed(msg)

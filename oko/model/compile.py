@@ -87,6 +87,25 @@ class FlowRecord:
     importance: int = 0
 
 
+PACKED = struct.Struct("=QIHHIIIIQQIIIIQIIIIQQ")
+"""struct oko_flow_mod: cookie, table, priority, flags, idle and hard timeout, filter_prog, n_match,
+two pointers, length of ops, importance, command, or_add, cookie_mask, out_port, out_group,
+new_cookie, reserved, age, idle time."""
+
+
+class PackedFlowMod:
+    """A flow-mod ready for the datapath: data is struct oko_flow_mod with match and instructions,
+    ops and instructions those alone. One of a hundred thousand, so it has nothing else."""
+
+    __slots__ = ("data", "instructions", "ops", "program")
+
+    def __init__(self, data: bytes, ops: bytes, instructions: Instructions, program: int) -> None:
+        self.data = data
+        self.ops = ops
+        self.instructions = instructions
+        self.program = program
+
+
 def compile_flow(flow: Flow) -> FlowRecord:
     """The record of a flow."""
     return FlowRecord(

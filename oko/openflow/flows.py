@@ -18,7 +18,14 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from oko.model.compile import FlowRecord, compile_instructions, compile_match
+from oko.model.compile import (
+    MATCH_FIELD_SIZE,
+    PACKED,
+    FlowRecord,
+    PackedFlowMod,
+    compile_instructions,
+    compile_match,
+)
 from oko.model.fields import PORT_ANY, Field
 from oko.model.flow import (
     ADD,
@@ -50,9 +57,10 @@ from oko.openflow.common import (
 )
 from oko.openflow.instructions import decode_instructions, encode_instructions
 from oko.openflow.match10 import SIZE_10, decode_match_10, encode_match_10
-from oko.openflow.oxm import Decoded, decode_match, encode_match, known_of
+from oko.openflow.oxm import Decoded, decode_match, encode_match, form_of, known_of
 
 NO_BUFFER = 0xFFFFFFFF
+_NO_INSTRUCTIONS = Instructions()
 NXT_FLOW_MOD = 13
 _COOKIE_KEEP = (1 << 64) - 1
 _EMERGENCY = 4  # OFPFF_EMERG of 1.0
@@ -141,6 +149,51 @@ def decode_flow_mod(version: int, msg: bytes, *, table_id_ext: bool = False) -> 
     if len(msg) > 1 and msg[1] == EXPERIMENTER:
         return _decode_nx(msg, table_id_ext)
     return _decode_10(msg, table_id_ext)
+
+
+_WHOLE_13 = struct.Struct("!QQBBHHHIIIHHHH")  # with the head of the match
+_TAILS = 256
+
+
+def pack_flow_mod(version: int, msg: bytes) -> PackedFlowMod | None:
+    """A flow-mod of 1.3 or later straight to what the datapath takes, when its match is of a form
+    that is known and nothing about it is special. None: decode_flow_mod() has to look."""
+    n = len(msg)
+    if n < 56 or n & 7:
+        return None
+    (cookie, cookie_mask, table, command, idle, hard, priority, buffer_id, out_port, out_group,
+     flags, importance, kind, size) = _WHOLE_13.unpack_from(msg, 8)  # fmt: skip
+    end = 48 + size + (-size % 8)
+    special = command > DELETE_STRICT or flags & ~31 or table > TABLE_MAX or kind != _OXM_MATCH
+    if special or end > n or buffer_id != NO_BUFFER:
+        return None
+    data = msg[52 : 48 + size]
+    form = form_of(data)
+    if form is None:
+        return None
+    key = (version, msg[end:])
+    found = form.instructions.get(key)
+    if found is None:
+        found = compiled_instructions(version, key[1], form.known)
+        if len(form.instructions) >= _TAILS:
+            form.instructions.clear()
+        form.instructions[key] = found
+    instructions, ops = found
+    if instructions.goto is not None and instructions.goto <= table:
+        return None
+    if command >= DELETE:
+        instructions, ops = _NO_INSTRUCTIONS, b""
+    else:
+        out_port = out_group = PORT_ANY
+        if command == ADD:
+            cookie_mask = 0
+    record = form.record(data)
+    head = PACKED.pack(
+        cookie, table, priority, flags, idle, hard, form.filter_prog,
+        len(record) // MATCH_FIELD_SIZE, 0, 0, len(ops), importance if version >= OF14 else 0,
+        command, 0, cookie_mask, out_port, out_group, 0, 0, 0, 0,
+    )  # fmt: skip
+    return PackedFlowMod(head + record + ops, ops, instructions, form.filter_prog)
 
 
 def _decode_13(version: int, msg: bytes) -> FlowModMessage:

@@ -46,7 +46,7 @@ from oko.model.fields import (
     field,
     unmet,
 )
-from oko.model.flow import Match, parts_of
+from oko.model.flow import Instructions, Match, parts_of
 from oko.openflow.common import (
     OF10,
     OF15,
@@ -216,6 +216,15 @@ def decode_naively(data: bytes, *, cookie: bool = False) -> Decoded:
     )
 
 
+def form_of(data: bytes) -> _Form | None:
+    """The form that such a match was decoded by before, if it was."""
+    bits = int.from_bytes(data, "big")
+    for form in _forms.get((len(data), data[:4]), ()):
+        if bits & form.fixed == form.value:
+            return form
+    return None
+
+
 def decode_match(data: bytes, *, cookie: bool = False) -> Decoded:
     """OXM or NXM entries, unpadded. cookie: NXM_NX_COOKIE may be among them."""
     place = (len(data), data[:4])
@@ -252,7 +261,9 @@ _FORMS, _FORMS_ALIKE = 1024, 32
 class _Form:
     """All matches that differ in free bits only. fixed, value: of the whole, as one integer, the
     bits that are not free, and what they are; fields: (field, where its value stands, mask), as in
-    a Match; parts: the record's constant bytes, and between them where values come from."""
+    a Match; parts: the record's constant bytes, and between them where values come from; free,
+    end: the same, but for values that are fixed. instructions: by version and bytes, those of
+    flow-mods with such a match, and their operations."""
 
     fixed: int
     value: int
@@ -261,6 +272,14 @@ class _Form:
     tail: bytes
     filter_prog: int
     known: tuple[tuple[Field, tuple[int, int]], ...]
+    free: tuple[tuple[bytes, slice], ...]
+    end: bytes
+    instructions: dict[tuple[int, bytes], tuple[Instructions, bytes]]
+
+    def record(self, data: bytes) -> bytes:
+        """A match of this form, for the datapath only."""
+        record = b"".join([part for constant, at in self.free for part in (constant, data[at])])
+        return record + self.end
 
     def decode(self, data: bytes) -> Decoded:
         """A match of this form."""
@@ -304,11 +323,20 @@ def _learn(place: tuple[int, bytes], data: bytes, decoded: Decoded) -> None:
         record = compile_match(Match(((f, 0, mask),)))
         parts.append((tail + record[:8], slice(where.stop - f.size, where.stop)))
         tail = record[8 + f.size :]
+    varying: list[tuple[bytes, slice]] = []
+    constant = b""
+    for (f, _, mask), (before, at_value) in zip(rows, parts, strict=True):
+        constant += before
+        if mask & ~_LOOKED_AT.get(f, 0):
+            varying.append((constant, at_value))
+            constant = b""
+        else:
+            constant += data[at_value]
     form = _Form(
         fixed, int.from_bytes(data, "big") & fixed, tuple(rows), tuple(parts), tail,
-        decoded.filter_prog, decoded.known,
+        decoded.filter_prog, decoded.known, tuple(varying), constant + tail, {},
     )  # fmt: skip
-    if form.decode(data) != decoded:
+    if form.decode(data) != decoded or form.record(data) != decoded.record:
         return
     if sum(map(len, _forms.values())) >= _FORMS:
         _forms.clear()

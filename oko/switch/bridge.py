@@ -23,7 +23,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from oko.datapath import Datapath, Frame, MacEntry, TableInfo
+from oko.datapath import Datapath, Frame, MacEntry, TableInfo, Transaction
 from oko.errors import CoreError, OkoError
 from oko.model import actions as act
 from oko.model import compile as records
@@ -82,6 +82,8 @@ ENDS_BY_ITSELF = ("idle", "hard", "eviction")
 STANDALONE = Flow(priority=0, instructions=Instructions(apply=(act.Output(PORT_NORMAL),)))
 """What a bridge does by itself in fail mode "standalone"."""
 
+_SOME_FLOW_MOD = FlowMod(Flow())
+
 
 class Bridge(BridgePorts, BridgePrograms):
     """A bridge. dpid: the 64-bit datapath id, None: made from the local port's address. max_flows:
@@ -119,6 +121,7 @@ class Bridge(BridgePorts, BridgePrograms):
         self.state: State | None = None  # where changes are kept, if anywhere
         self._alone = False  # the standalone flow is there
         self._n_watching = 0
+        self._packed: Transaction | None = None
         self.live = False  # forwarding threads run: the clock is the machine's
         self.add_port(port.LOCAL, name)
         self.dpid = self._ports[port.LOCAL].hw_addr if dpid is None else dpid
@@ -126,6 +129,9 @@ class Bridge(BridgePorts, BridgePrograms):
     def close(self) -> None:
         """Frees the datapath; calling it again does nothing."""
         self.detach()
+        if self._packed is not None:
+            self._packed.close()
+            self._packed = None
         self.datapath.close()
 
     # ---------------------------------------------------------------- changes
@@ -202,6 +208,33 @@ class Bridge(BridgePorts, BridgePrograms):
             self._alone = False
         if self.state is not None:
             self.state.changed(done)
+        if self._n_watching:
+            self._tell_changes(by)
+        self._look_at_tables()
+
+    def apply_packed(
+        self, packed: Sequence[records.PackedFlowMod], *, by: Origin | None = None
+    ) -> None:
+        """apply() for flow-mods that are ready for the datapath. Not with state, which wants to
+        know more of them."""
+        assert self.state is None
+        if self._n_watching:
+            self._tell_changes(None)
+        if len(self._instructions) >= self._forget_at:
+            self._forget_instructions()
+        known = self._instructions
+        for mod in packed:
+            if mod.ops not in known:
+                known[mod.ops] = mod.instructions
+        txn, self._packed = self._packed or self.datapath.transaction(), None
+        try:
+            txn.flows(packed)
+            txn.commit()
+        except CoreError as exc:
+            txn.close()
+            name = error_name(_SOME_FLOW_MOD, exc)
+            raise BridgeError(str(exc), name, max(0, exc.index), exc.hint) from None
+        self._packed = txn  # empty again, for the next
         if self._n_watching:
             self._tell_changes(by)
         self._look_at_tables()
