@@ -149,7 +149,7 @@ void oko_macs_learn(struct oko_macs *macs, const uint8_t *mac, uint16_t vlan, ui
 }
 
 uint32_t oko_macs_find(const struct oko_macs *macs, const uint8_t *mac, uint16_t vlan,
-                       uint64_t now_ns)
+                       uint64_t now_ns, uint64_t *until_ns)
 {
     uint64_t address = address_of(mac, vlan);
     if (!address)
@@ -157,6 +157,7 @@ uint32_t oko_macs_find(const struct oko_macs *macs, const uint8_t *mac, uint16_t
     const struct entry *entry = probe(macs, OKO_LOAD_ACQUIRE(&macs->table), address);
     if (!OKO_LOAD(&entry->address) || !live(entry, now_ns))
         return 0;
+    *until_ns = OKO_LOAD(&entry->seen_ns) + OKO_MAC_AGE;
     return OKO_LOAD(&entry->port);
 }
 

@@ -29,9 +29,10 @@ void oko_macs_free(struct oko_macs *macs);
 /* mac: 6 bytes. Learns that it is behind port. */
 void oko_macs_learn(struct oko_macs *macs, const uint8_t *mac, uint16_t vlan, uint32_t port,
                     uint64_t now_ns);
-/* The port, or 0 when it is not known. now_ns: the packet's time, as everywhere here. */
+/* The port, or 0 when it is not known; *until_ns: when it would be forgotten. now_ns: the packet's
+ * time, as everywhere here. */
 uint32_t oko_macs_find(const struct oko_macs *macs, const uint8_t *mac, uint16_t vlan,
-                       uint64_t now_ns);
+                       uint64_t now_ns, uint64_t *until_ns);
 /* Forgets a port that is going away. */
 void oko_macs_forget(struct oko_macs *macs, uint32_t port);
 uint32_t oko_macs_list(struct oko_macs *macs, uint64_t now_ns, struct oko_mac_info *out,

@@ -159,12 +159,42 @@ uint32_t oko_normal(struct oko_worker *w, const struct oko_key *key, uint32_t in
                     uint64_t now_ns)
 {
     struct oko_macs *macs = w->dp->macs;
+    struct oko_last_normal *last = &w->last_normal;
     uint16_t vlan = (uint16_t)((key->vlan_vid[0] & 0x0f) << 8 | key->vlan_vid[1]);
+    if (last->burst == w->burst && last->vlan == vlan && last->in_port == in_port &&
+        now_ns < last->until_ns && memcmp(last->eth_src, key->eth_src, 6) == 0 &&
+        memcmp(last->eth_dst, key->eth_dst, 6) == 0) {
+        last->seen_ns = now_ns;
+        return last->out;
+    }
+    oko_flush_normal(w);
     if (is_link_local(key->eth_dst))
         return 0;
-    if (!(key->eth_src[0] & 1) && !w->dry && oko_set_find(w->view->ports, in_port))
+    bool learns = !(key->eth_src[0] & 1) && !w->dry && oko_set_find(w->view->ports, in_port);
+    if (learns)
         oko_macs_learn(macs, key->eth_src, vlan, in_port, now_ns);
-    return key->eth_dst[0] & 1 ? 0 : oko_macs_find(macs, key->eth_dst, vlan, now_ns);
+    uint64_t until_ns = 0;
+    uint32_t out =
+        key->eth_dst[0] & 1 ? 0 : oko_macs_find(macs, key->eth_dst, vlan, now_ns, &until_ns);
+    if (out && learns) {
+        *last = (struct oko_last_normal){.burst = w->burst,
+                                         .seen_ns = now_ns,
+                                         .until_ns = until_ns,
+                                         .in_port = in_port,
+                                         .out = out,
+                                         .vlan = vlan};
+        memcpy(last->eth_src, key->eth_src, 6);
+        memcpy(last->eth_dst, key->eth_dst, 6);
+    }
+    return out;
+}
+
+void oko_flush_normal(struct oko_worker *w)
+{
+    struct oko_last_normal *last = &w->last_normal;
+    if (last->burst)
+        oko_macs_learn(w->dp->macs, last->eth_src, last->vlan, last->in_port, last->seen_ns);
+    last->burst = 0;
 }
 
 static void send_normal(struct oko_exec *x)

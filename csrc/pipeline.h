@@ -44,6 +44,17 @@ struct oko_run {
     uint64_t packets, bytes, ns;
 };
 
+/* The last packet that NORMAL sent to a known port: those like it go there too, and that its sender
+ * was seen again is noted once, with the last of them. */
+struct oko_last_normal {
+    uint64_t burst; /* that it is of; 0 = none */
+    uint64_t seen_ns;
+    uint64_t until_ns; /* when its destination would be forgotten */
+    uint32_t in_port, out;
+    uint16_t vlan;
+    uint8_t eth_src[6], eth_dst[6];
+};
+
 struct oko_worker {
     /* read by others */
     _Alignas(64) uint64_t waits_ns; /* atomic: clock that expiry waits for, OKO_NEVER = none */
@@ -89,6 +100,8 @@ struct oko_worker {
     uint32_t out_number;       /* the port last looked up, 0 = none */
     struct oko_port *out_port; /* NULL: not one that only counts */
     uint64_t out_packets, out_bytes;
+
+    struct oko_last_normal last_normal;
 
     struct oko_action_set set;
     uint8_t stack[OKO_STACK][16]; /* big-endian numbers */
@@ -203,6 +216,7 @@ void oko_output(struct oko_exec *x, uint32_t port, uint32_t max_len);
  * destination is behind, 0 = not known, or not to be forwarded. */
 uint32_t oko_normal(struct oko_worker *w, const struct oko_key *key, uint32_t in_port,
                     uint64_t now_ns);
+void oko_flush_normal(struct oko_worker *w);              /* notes when the last sender was seen */
 void oko_find_out(struct oko_worker *w, uint32_t number); /* sets out_port */
 /* Counts a packet that leaves as it came through a port that only counts; false: it is not as
  * simple as that, oko_output() is to do it. */

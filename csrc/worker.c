@@ -163,6 +163,7 @@ void oko_burst_end(struct oko_worker *w)
 {
     oko_flush_runs(w);
     oko_flush_out(w);
+    oko_flush_normal(w);
     oko_filter_end(w);
     for (uint32_t i = 0; i < w->n_flush; i++)
         w->flush[i]->ops->flush(w->flush[i], w->index);

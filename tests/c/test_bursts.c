@@ -8,7 +8,7 @@
  * business, tests/differential.) */
 #include "dp_kit.h"
 
-enum { PORTS = 4, PROGS = 7, FLOWS = 40, STEPS = 30, PACKETS = 96 };
+enum { PORTS = 4, PROGS = 7, FLOWS = 40, STEPS = 30, PACKETS = 96, HOSTS = 4 };
 
 /* Everything observable, as one growing text of bytes. */
 struct record {
@@ -46,7 +46,7 @@ static void random_actions(struct kit_ops *ops, uint32_t table, bool learns, uin
     for (uint32_t n = 1 + pick(seed, 3); n; n--) {
         uint8_t value[32] = {0};
         uint32_t to[2] = {OKO_PORT_IN_PORT, 0};
-        switch (pick(seed, 9)) {
+        switch (pick(seed, 10)) {
         case 0:
         case 1:
             kit_output(ops, 1 + pick(seed, PORTS));
@@ -91,6 +91,9 @@ static void random_actions(struct kit_ops *ops, uint32_t table, bool learns, uin
                 memcpy(payload, &learn, sizeof learn);
                 memcpy(payload + sizeof learn, specs, sizeof specs);
             }
+            break;
+        case 8:
+            kit_output(ops, OKO_PORT_NORMAL);
             break;
         default:
             kit_output(ops, OKO_PORT_FLOOD);
@@ -157,6 +160,14 @@ static void note_state(struct oko_dp *dp, struct record *record)
     note(record, drops, sizeof drops);
     CHECK(oko_dp_ports(dp, ports, PORTS) == PORTS);
     note(record, ports, sizeof ports);
+    struct oko_mac_info macs[HOSTS]; /* the table's order is the secret's; their times are added */
+    uint64_t seen[3] = {oko_dp_macs(dp, macs, HOSTS), 0, 0};
+    CHECK(seen[0] <= HOSTS);
+    for (uint32_t i = 0; i < seen[0]; i++) {
+        seen[1] += macs[i].seen_ns * (1 + macs[i].mac[5]);
+        seen[2] += macs[i].port * (1ull << 8 * macs[i].mac[5]);
+    }
+    note(record, seen, sizeof seen);
     for (uint32_t number = 1; number <= PROGS; number++) {
         struct oko_dp_prog_info info = kit_prog(dp, number);
         uint64_t counts[3] = {info.runs, info.matches, info.faults};
@@ -207,6 +218,9 @@ static struct record play(uint64_t seed, const struct setup *setup)
                                   .payload = {(uint8_t)pick(&seed, 3), (uint8_t)pick(&seed, 3)}};
             kit_frame(frames[i], &udp);
             frames[i][22] = (uint8_t)(1 + pick(&seed, 3)); /* TTL */
+            frames[i][0] = frames[i][6] = 2;               /* addresses of HOSTS */
+            frames[i][5] = (uint8_t)pick(&seed, HOSTS);
+            frames[i][11] = (uint8_t)pick(&seed, HOSTS);
             ns += pick(&seed, SECOND / 100);
             in[i] = (struct oko_frame){.data = frames[i],
                                        .len = pick(&seed, 9) ? 64 : 40,

@@ -96,6 +96,14 @@ DATAPATH = [
         "test_cls",
     ),
     Fault(
+        "normal-by-destination",
+        "NORMAL does not notice that a host has moved while it sends to the same address",
+        "csrc/output.c",
+        " && last->in_port == in_port",
+        "",
+        "test_bursts",
+    ),
+    Fault(
         "length-8",
         "programs are told that every packet has 8 bytes",
         "csrc/worker.c",
