@@ -121,6 +121,46 @@ static void test_caches_are_read(void)
     oko_dp_free(dp);
 }
 
+/* Queues come, go and change their rates while threads send through them: every packet is counted
+ * in one of them, or in none, and at the port. */
+static void test_queues_change(void)
+{
+    struct oko_dp *dp = kit_dp(3, 0, 0);
+    struct kit_ops ops = {0};
+    struct oko_queue_info infos[8];
+    for (uint32_t number = 1; number <= 2; number++)
+        add_file(dp, number);
+    CHECK(oko_dp_port_add_null(dp, 5, "") == 0);
+    kit_begin(&ops, OKO_OP_APPLY);
+    for (uint32_t queue = 0; queue < 4; queue++) {
+        kit_op(&ops, OKO_OP_SET_QUEUE, queue, 0);
+        kit_output(&ops, 5);
+    }
+    kit_end(&ops);
+    kit_add(dp, .priority = 1, .cookie = 1, .ops = &ops);
+    struct oko_queue_spec always = {.id = 0};
+    CHECK(oko_dp_port_set_queues(dp, 5, &always, 1, NULL) == 0);
+    CHECK(oko_dp_start(dp, &(struct oko_live_opts){.n_threads = THREADS}, NULL) == 0);
+    for (uint32_t round = 0; round < 500; round++) {
+        struct oko_queue_spec specs[4] = {{.id = 0}};
+        uint32_t n = 1;
+        for (uint32_t queue = 1; queue < 4; queue++)
+            if (round >> queue & 1)
+                specs[n++] = (struct oko_queue_spec){.id = queue, .max_rate = round % 3 * 1000000};
+        CHECK(oko_dp_port_set_queues(dp, 5, specs, n, NULL) == 0);
+        CHECK(oko_dp_queues(dp, infos, 8) == n && infos[0].id == 0 && infos[0].port == 5);
+    }
+    while (kit_packets(dp, 1) < 10000)
+        usleep(1000);
+    oko_dp_stop(dp);
+    CHECK(oko_dp_port_set_queues(dp, 5, &always, 1, NULL) == 0);
+    CHECK(oko_dp_queues(dp, infos, 8) == 1 && infos[0].tx_errors == 0);
+    CHECK(infos[0].tx_packets >= kit_packets(dp, 1) && infos[0].tx_packets <= kit_tx(dp, 5));
+    CHECK(kit_tx(dp, 5) <= 4 * kit_packets(dp, 1));
+    CHECK(oko_dp_port_set_queues(dp, 5, NULL, 0, NULL) == 0 && oko_dp_queues(dp, infos, 8) == 0);
+    oko_dp_free(dp);
+}
+
 /* Freed while threads run. */
 static void test_freed_in_full_flight(void)
 {
@@ -244,6 +284,7 @@ int main(void)
     test_asking_leaves_no_mark();
     test_everything_at_once();
     test_caches_are_read();
+    test_queues_change();
     test_freed_in_full_flight();
     for (uint32_t v6 = 0; v6 < 2; v6++) {
         test_segments(v6, 5000, 1448);
