@@ -36,6 +36,7 @@ from oko.openflow import (
     extension,
     flow_monitor,
     flow_stats,
+    flows,
     groups,
     messages,
     meters,
@@ -183,7 +184,7 @@ class Session:
             kind = msg[1]
             counters[self._counters[kind] if kind < n_types else "openflow_unknown"] += 1
             try:
-                mod = self._quickly(msg) if kind == flow_mod else None
+                mod = self.quickly(msg) if kind == flow_mod else None
                 if mod is None:
                     mod = self.decode_mod(msg)
                 if mod is not None:
@@ -192,7 +193,9 @@ class Session:
                 if mods:
                     yield from self.apply(mods)
                 answer = self._answer(msg)
-                if isinstance(answer, Coroutine):
+                if type(answer) is list:
+                    yield from answer
+                elif isinstance(answer, Coroutine):
                     yield self._settle(msg, answer)
                 else:
                     yield from answer
@@ -260,9 +263,11 @@ class Session:
             return msg, meters.decode_meter_mod(self.version, msg), None
         return None
 
-    def _quickly(self, msg: bytes) -> Mod | None:
+    def quickly(self, msg: bytes) -> Mod | None:
         """A flow-mod like others before, ready for the datapath; None: decode_mod() has to look."""
-        if not self._may_pack or msg[0] != self.version or self.role == SLAVE:
+        if not self._may_pack or msg[0] != self.version or msg[1] != self._flow_mod:
+            return None
+        if self.role == SLAVE:
             return None
         packed = pack_flow_mod(self.version, msg)
         if packed is None:
@@ -318,11 +323,19 @@ class Session:
 
     def carry_out(self, mods: list[Mod], packet_outs: Sequence[tuple[Action, ...]] = ()) -> None:
         """All of them as one transaction. BridgeError: which was refused."""
-        packed = [change for _, change, _ in mods if isinstance(change, PackedFlowMod)]
         by = self.origin(mods)
-        if len(packed) == len(mods) and not packet_outs and self.bridge.state is None:
-            self.bridge.apply_packed(packed, by=by)
-            return
+        if self.bridge.state is None and not packet_outs:
+            packed: list[PackedFlowMod] = []
+            for _, change, decoded in mods:
+                if isinstance(change, PackedFlowMod):
+                    packed.append(change)
+                elif decoded is not None:
+                    packed.append(flows.packed(decoded))
+                else:
+                    break
+            else:
+                self.bridge.apply_packed(packed, by=by)
+                return
         changes: list[Change] = []
         compiled = []
         for msg, change, decoded in mods:

@@ -142,7 +142,7 @@ class Bundles:
             self._take(added.id)
             fail("OFPBFC_MSG_TOO_MANY", f"a bridge's bundles hold at most {MAX_BYTES} bytes")
         try:
-            mod = session.decode_mod(inside)
+            mod = session.quickly(inside) or session.decode_mod(inside)
             if mod is not None:
                 bundle.mods.append(mod)
                 return []

@@ -28,6 +28,7 @@ COMMIT_REQUEST, COMMIT_REPLY, DISCARD_REQUEST, DISCARD_REPLY = 4, 5, 6, 7
 ATOMIC, ORDERED = 1, 2
 _CONTROL = struct.Struct("!IHH")
 _ADD = struct.Struct("!I2xH")
+_ADD_WHOLE = struct.Struct("!I2xHBxH4s")  # with the header of the message inside
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,11 @@ def decode_bundle_control(msg: bytes) -> BundleControl:
 
 def decode_bundle_add(msg: bytes) -> BundleAdd:
     """Either form. OpenFlowError: what it brings is no whole message of this version and xid."""
+    at = 16 if msg[1] == EXPERIMENTER else 8
+    if len(msg) >= at + 16:
+        number, flags, version, size, xid = _ADD_WHOLE.unpack_from(msg, at)
+        if version == msg[0] and 8 <= size <= len(msg) - at - 8 and xid == msg[4:8]:
+            return BundleAdd(number, msg[at + 8 : at + 8 + size], flags)
     body = _body(msg)
     number, flags = take(_ADD, body, "a message for a bundle")
     rest = body[_ADD.size :]

@@ -13,7 +13,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from oko.model.compile import OP_SEND_MAPS
 from oko.model.fields import PORT_ANY
@@ -26,6 +26,7 @@ from oko.openflow.common import (
     MP_FLOW_STATS_15,
     NICIRA,
     OF10,
+    OF13,
     OF14,
     OF15,
     OpenFlowError,
@@ -261,6 +262,33 @@ class StatsEncoder:
             return padded(match), len(match), tail
         return match, int.from_bytes(match[2:4], "big"), tail
 
+    def raw_entry(
+        self, info: tuple[Any, ...], match_bytes: bytes, ops: bytes, now: int
+    ) -> bytes | None:
+        """entry() of a flow as the datapath tells of it (struct oko_flow_info, match, instructions)
+        in 1.3 and 1.4. None: its instructions have not been seen yet, or the version is another."""
+        if self.version not in (OF13, OF14):
+            return None
+        (
+            _, table, _, cookie, n_packets, n_bytes, created, _, _, priority, flags, idle, hard,
+            prog, _, _, _, importance,
+        ) = info  # fmt: skip
+        program = prog if self.aware else 0
+        match, ip_proto = self._match(match_bytes, program)
+        found = self._tails.get((ops, ip_proto))
+        if found is None:
+            return None
+        tail, stripped = found
+        if stripped or program != prog:
+            self.hidden += 1
+        seconds, ns = divmod(now - created, SECOND) if now > created else (0, 0)
+        size = _ENTRY_13.size + len(match) + len(tail)
+        head = _ENTRY_13.pack(
+            size, table, seconds, ns, priority, idle, hard, flags & 31,
+            importance if self.version >= OF14 else 0, cookie, n_packets, n_bytes,
+        )  # fmt: skip
+        return head + match + tail
+
     def entry(self, flow: FlowCounters) -> bytes:
         """One entry of a reply. What the version cannot say of a flow is left out."""
         program = flow.filter_prog if self.aware else 0
@@ -314,7 +342,10 @@ class StatsEncoder:
 
     def replies(self, xid: int, flows: Iterable[FlowCounters]) -> Iterator[bytes]:
         """The reply messages, as few as hold all flows."""
-        entries = (self.entry(flow) for flow in flows)
+        return self.replies_of(xid, (self.entry(flow) for flow in flows))
+
+    def replies_of(self, xid: int, entries: Iterable[bytes]) -> Iterator[bytes]:
+        """The same of entries."""
         if self.nxm:
             prefix = _NX_HEAD.pack(NICIRA, NXST_FLOW)
             return multipart_replies(self.version, xid, MP_EXPERIMENTER, entries, prefix)

@@ -196,6 +196,17 @@ def pack_flow_mod(version: int, msg: bytes) -> PackedFlowMod | None:
     return PackedFlowMod(head + record + ops, ops, instructions, form.filter_prog)
 
 
+def packed(decoded: FlowModMessage) -> PackedFlowMod:
+    """What was decoded, as pack_flow_mod() gives it."""
+    mod, r = decoded.mod, decoded.record
+    head = PACKED.pack(
+        r.cookie, r.table, r.priority, r.flags, r.idle_timeout, r.hard_timeout, r.filter_prog,
+        r.n_match, 0, 0, len(r.ops), r.importance, mod.command, mod.or_add, mod.cookie_mask,
+        mod.out_port, mod.out_group, mod.new_cookie, 0, 0, 0,
+    )  # fmt: skip
+    return PackedFlowMod(head + r.match + r.ops, r.ops, mod.flow.instructions, r.filter_prog)
+
+
 def _decode_13(version: int, msg: bytes) -> FlowModMessage:
     if len(msg) < 56:
         fail("OFPBRC_BAD_LEN", "a flow-mod has at least 56 bytes")

@@ -32,6 +32,8 @@ class _Form:
     parts: tuple[tuple[bytes, slice], ...]
     tail: bytes
     ip_proto: int | None
+    size: int
+    layout: tuple[slice, ...]
 
     def encode(self, record: bytes) -> tuple[bytes, int | None]:
         """The match on the wire, and the IP protocol that it asks for."""
@@ -53,16 +55,23 @@ class MatchEncoder:
         self._by_form = nxm or version != OF10
         self._layouts: dict[bytes, tuple[slice, ...]] = {}
         self._forms: dict[tuple[bytes, int], _Form] = {}
+        self._last: tuple[slice, ...] = ()
 
     def encode(self, record: bytes, program: int) -> tuple[bytes, int | None]:
         """(the match on the wire, the IP protocol it asks for). program: 0 = none to be told."""
         if not self._by_form:
             return self._naively(record, program)
+        # Most are like the one before. Fixed parts hold the fields' numbers: same parts, same form.
+        last = self._last
+        form = self._forms.get((b"".join([record[at] for at in last]), program))
+        if form is not None and form.layout is last and form.size == len(record):
+            return form.encode(record)
         size = MATCH_FIELD_SIZE
         ids = record[::size] + record[1::size] + record[2::size] + record[3::size]
         layout = self._layouts.get(ids)
         if layout is None:
             layout = self._layouts[ids] = self._layout(record)
+        self._last = layout
         key = (b"".join([record[at] for at in layout]), program)
         form = self._forms.get(key)
         if form is not None:
@@ -127,5 +136,5 @@ class MatchEncoder:
                 end -= wire_size(f)  # the mask
             parts.append((wire[at_wire : end - f.size], slice(at + _VALUE, at + _VALUE + f.size)))
             at_wire = end
-        form = _Form(tuple(parts), wire[at_wire:], ip_proto)
+        form = _Form(tuple(parts), wire[at_wire:], ip_proto, len(record), self._last)
         return form if form.encode(record) == found else None

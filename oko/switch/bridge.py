@@ -374,6 +374,23 @@ class Bridge(BridgePorts, BridgePrograms):
         match with this priority. A flow that is there throughout comes exactly once.
         """
         now = self.now
+        for flow in self.raw_flow_stats(
+            table, match, filter_prog, cookie, cookie_mask, out_port, out_group, strict
+        ):
+            yield self.stats_of(*flow, now)
+
+    def raw_flow_stats(
+        self,
+        table: int,
+        match: Match,
+        filter_prog: int | None,
+        cookie: int,
+        cookie_mask: int,
+        out_port: int,
+        out_group: int,
+        strict: int | None = None,
+    ) -> Iterator[tuple[tuple[Any, ...], bytes, bytes]]:
+        """The same as the datapath has them: struct oko_flow_info's fields, match, instructions."""
         covers = coverage(match, strict)
         for info, match_bytes, ops in self.datapath.raw_flows():
             flow_table, flow_cookie, priority, prog = info[1], info[3], info[9], info[13]
@@ -385,14 +402,15 @@ class Bridge(BridgePorts, BridgePrograms):
                 continue
             if covers is not None and not covers(match_bytes):
                 continue
-            instructions = self.instructions_of(ops)
-            if out_port != PORT_ANY and not names_target(instructions, act.Output, out_port):
-                continue
-            if out_group != PORT_ANY and not names_target(instructions, act.ToGroup, out_group):
-                continue
-            yield self._stats(info, match_bytes, ops, now)
+            if out_port != PORT_ANY or out_group != PORT_ANY:
+                does = self.instructions_of(ops)
+                if out_port != PORT_ANY and not names_target(does, act.Output, out_port):
+                    continue
+                if out_group != PORT_ANY and not names_target(does, act.ToGroup, out_group):
+                    continue
+            yield info, match_bytes, ops
 
-    def _stats(self, info: tuple[Any, ...], match: bytes, ops: bytes, now: int) -> FlowStats:
+    def stats_of(self, info: tuple[Any, ...], match: bytes, ops: bytes, now: int) -> FlowStats:
         """A record of the datapath as a flow."""
         (
             _, table, number, cookie, n_packets, n_bytes, created, modified, used, priority, flags,
@@ -532,7 +550,7 @@ class Bridge(BridgePorts, BridgePrograms):
         old: FlowStats | None = None
         now = self.now
         for change in changes:
-            flow = self._stats(change.info, change.match, change.ops, now)
+            flow = self.stats_of(change.info, change.match, change.ops, now)
             if change.kind == "replaced":
                 old = flow
                 continue
