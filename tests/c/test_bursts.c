@@ -18,6 +18,8 @@ struct record {
 
 static void note(struct record *record, const void *bytes, uint64_t n)
 {
+    if (n == 0)
+        return;
     if (record->n + n > record->cap) {
         record->cap = 2 * (record->n + n);
         record->bytes = realloc(record->bytes, record->cap);
