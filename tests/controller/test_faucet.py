@@ -210,7 +210,10 @@ def test_faucet_refuses_a_wrong_number(python: Path, wrong: str, tmp_path: Path)
 
 @pytest.mark.long
 def test_says_what_is_wrong_with_the_programs(python: Path, tmp_path: Path) -> None:
-    command = [str(python), "-m", "oko.controller.launcher", "oko.controller.faucet"]
+    command = [
+        str(python), "-m", "oko.controller.launcher", "oko.controller.faucet",
+        f"--ofp-listen-port={free_port()}",
+    ]  # fmt: skip
     for value, words in (
         ("port_scan.o", "is not NUMBER=PATH"),
         ("1=no/such.o", "no/such.o: No such"),

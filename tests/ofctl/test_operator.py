@@ -160,5 +160,8 @@ def test_a_command_takes_less_than_150_ms(run_dir):
     nothing = cpu_seconds("-c", "pass")
     for command in ("show", "dump-flows"):
         arguments = ("-m", "oko.ofctl.main", f"--run-dir={run_dir}", command, "br0")
-        taken = min(cpu_seconds(*arguments) for _ in range(3))
+        taken = 9.0
+        for _ in range(3):
+            if taken - nothing >= MOST_SECONDS:  # once more: others may have been busy
+                taken = cpu_seconds(*arguments)
         assert taken - nothing < MOST_SECONDS
