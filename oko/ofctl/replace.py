@@ -101,8 +101,11 @@ def diff_flows(run: Run, words: list[str]) -> int:
 
 
 def _source(run: Run, word: str, versions: list[int]) -> Flows:
-    """The flows of a file, if there is one of that name, else of a switch."""
-    if word == "-" or os.path.isfile(word):
+    """The flows of a file or a switch. As ovs-ofctl tells them apart: names that begin with / or .
+    are files, those with a : are switches, others are files if there are such."""
+    if word == "-" or word.startswith((".", "/")):
+        return _of_file(run, word)
+    if ":" not in word and os.path.isfile(word):
         return _of_file(run, word)
     switch = run.connect(word, aware=True)
     versions.append(switch.version)

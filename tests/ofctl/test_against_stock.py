@@ -267,6 +267,19 @@ def test_diff_and_replace_flows(stock, tmp_path):
     assert len(stock.ovs("dump-flows", "br0").out.splitlines()) == 5
 
 
+def test_what_diff_flows_takes_for_a_file(stock, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    stock.oko("del-flows", "br0")
+    stock.oko("add-flow", "br0", "tcp,actions=drop")
+    (tmp_path / "saved").write_text("tcp,actions=drop\n")
+    for word in ("/dev/null", "saved", "./saved", str(tmp_path / "saved"), "./nosuch", "nosuch",
+                 "unix:/nosuch"):  # fmt: skip
+        theirs, own = stock.ovs("diff-flows", "br0", word), stock.oko("diff-flows", "br0", word)
+        assert own.status == theirs.status and own.out == theirs.out, (word, own, theirs)
+        if theirs.status == 1:
+            assert word in own.err or "/nosuch" in own.err
+
+
 FRAMES = [
     "udp,nw_src=1.2.3.4,nw_dst=5.6.7.8,nw_ttl=9,tp_src=1,tp_dst=2",
     "arp,arp_op=1,arp_spa=1.2.3.4,arp_tpa=4.3.2.1",
