@@ -124,6 +124,15 @@ def test_what_is_not_asked_for_is_not_told(agent, version):
     assert told(peer) == [(GONE, 1)]
 
 
+def test_a_flow_that_leaves_the_port_is_told(agent):
+    peer, other = a_peer(agent, OF14), a_peer(agent, OF13)
+    other(mod(other, "priority=1,actions=output:2"))
+    peer(flow_monitor.encode_request(OF14, Monitor(5, ALL, out_port=2)))
+    other(mod(other, "modify actions=output:1"))
+    other(mod(other, "modify actions=output:3"))
+    assert told(peer) == [(MODIFIED, 1)]
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_monitors_end(agent, version):
     peer, other = a_peer(agent, version), a_peer(agent, OF14)

@@ -133,6 +133,16 @@ def same_verdict(version: int, msg: bytes) -> None:
     assert not quick or quick == slow
 
 
+@pytest.mark.parametrize("version", [OF13, OF14, OF15])
+def test_the_quick_way_refuses_what_the_long_one_does(version: int) -> None:
+    flow = parse_flow("table=7,in_port=1,actions=goto_table:9")
+    msg = encode_flow_mod(version, FlowMod(flow))
+    decode_flow_mod(version, msg)
+    assert pack_flow_mod(version, msg) is not None
+    for table in (8, 9, 10, 253, 254, 255):
+        same_verdict(version, msg[:24] + bytes([table]) + msg[25:])
+
+
 def test_plain_1_0_has_no_table() -> None:
     assert decode_flow_mod(OF10, encode_flow_mod(OF10, FlowMod(Flow()))).mod.flow.table == 0
     delete = encode_flow_mod(OF10, FlowMod(Flow(), DELETE))

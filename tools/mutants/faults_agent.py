@@ -46,7 +46,7 @@ AGENT = [
         "oko/agent/staging.py",
         "            yield self._failed(msg)\n            return\n        for _, what",
         "            yield self._failed(msg)\n        for _, what",
-        SESSION + "test_a_bundle_that_fails_changes_nothing",
+        SESSION + "test_packets_and_ports_of_a_bundle_that_fails",
     ),
     Fault(
         "misses-for-all",
@@ -119,5 +119,29 @@ AGENT = [
         "        free |= (entry.mask & ~looked_at) << 8",
         "        free |= (f.all_ones & ~looked_at) << 8",
         "tests/openflow/test_match_forms.py::test_decoding_by_form",
+    ),
+    Fault(
+        "evicts-the-important",
+        "a full table pushes out flows that are more important than the new one",
+        "csrc/evict.c",
+        "    if (!rule || rule->importance > importance)",
+        "    if (!rule)",
+        "tests/switch/test_table_limits.py::test_flows_without_timeout_and_more_important_ones_stay",
+    ),
+    Fault(
+        "monitors-miss-old-outputs",
+        "a flow that is changed to output elsewhere is not told to who watches its old port",
+        "oko/agent/monitors.py",
+        "for one in (flow, old) if one",
+        "for one in (flow,) if one",
+        "tests/agent/test_flow_monitors.py::test_a_flow_that_leaves_the_port_is_told",
+    ),
+    Fault(
+        "packs-goto-down",
+        "a flow-mod of a known form may go to a table before its own",
+        "oko/openflow/flows.py",
+        "    if instructions.goto is not None and instructions.goto <= table:\n        return None",
+        "    if instructions.goto is not None and instructions.goto < 0:\n        return None",
+        "tests/openflow/test_flow_messages.py::test_the_quick_way_refuses_what_the_long_one_does",
     ),
 ]
