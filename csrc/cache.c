@@ -12,11 +12,11 @@
 #endif
 
 enum {
-    WAYS = 8,        /* entries of a set */
-    WORDS = 14,      /* of an entry: key, then candidates */
-    WINDOW = 1024,   /* lookups after which the hit rate is judged */
-    MIN_HITS = 128,  /* below that many of a window it is not worth asking ... */
-    PROBE_EVERY = 8, /* ... but for one burst in so many */
+    WAYS = 8,         /* entries of a set */
+    WORDS = 14,       /* of an entry: key, then candidates */
+    WINDOW = 1024,    /* lookups after which the hit rate is judged */
+    MIN_HITS = 128,   /* below that many of a window it is not worth asking ... */
+    PROBE_EVERY = 16, /* ... but for one burst in so many */
     MAX_BURST = 32
 };
 
