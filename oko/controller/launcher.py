@@ -24,6 +24,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
@@ -37,6 +38,7 @@ from . import framework
 logger = logging.getLogger("oko-controller")
 
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 6653
+LISTEN_SECONDS = 10.0
 CLOSE_SECONDS = 3.0
 LISTENER = "controller.ofp_handler"
 
@@ -106,6 +108,7 @@ def _run(arguments: argparse.Namespace, rest: list[str]) -> int:
     hub.patch(thread=True)
     if _has_threads(hub):
         _notice_ends(framework.module("controller.controller").Datapath)
+    listening = _notice_listening(framework.module("controller.controller"))
     manager = framework.module("base.app_manager").AppManager.get_instance()
     for name in arguments.apps:
         _load(manager, name)
@@ -132,6 +135,8 @@ def _run(arguments: argparse.Namespace, rest: list[str]) -> int:
     def start() -> None:
         try:
             services.extend(manager.instantiate_apps(**manager.create_contexts()))
+            if not _wait_for(hub, listening, LISTEN_SECONDS):
+                raise OkoError("os-ken does not listen")
         except BaseException as exc:
             failed.append(exc)
             return
@@ -214,6 +219,28 @@ def _notice_ends(datapath_class: Any) -> None:
     datapath_class._recv_loop = receive_and_tell
 
 
+def _notice_listening(controller: Any) -> list[bool]:
+    """A list that is empty until os-ken listens, which is some time after its start."""
+    noticed: list[bool] = []
+    server = controller.StreamServer
+
+    def listen(*arguments: Any, **options: Any) -> Any:
+        made = server(*arguments, **options)
+        noticed.append(True)
+        return made
+
+    controller.StreamServer = listen
+    return noticed
+
+
+def _wait_for(hub: Any, happened: Sequence[bool], seconds: float) -> bool:
+    """True as soon as the list is not empty; False: it stayed so for that long."""
+    end = time.monotonic() + seconds
+    while not happened and time.monotonic() < end:
+        hub.sleep(0.01)
+    return bool(happened)
+
+
 def _spawn(hub: Any, function: Callable[[], None]) -> Any:
     """In a daemon thread, whose threads are daemons, or in a green one."""
     if not _has_threads(hub):
@@ -235,11 +262,8 @@ def _close(hub: Any, manager: Any) -> None:
         closed.append(True)
 
     _spawn(hub, close)
-    for _ in range(int(CLOSE_SECONDS / 0.05)):
-        if closed:
-            return
-        hub.sleep(0.05)
-    logger.warning("an application is still busy after %g s; ended without it", CLOSE_SECONDS)
+    if not _wait_for(hub, closed, CLOSE_SECONDS):
+        logger.warning("an application is still busy after %g s; ended without it", CLOSE_SECONDS)
 
 
 def _report(exc: BaseException) -> None:

@@ -47,6 +47,30 @@ def test_runs_an_app_until_a_signal(app: Path, hub: str, number: signal.Signals)
     assert "Traceback" not in "\n".join(controller.log())
 
 
+SLOW = """
+import time
+from os_ken.controller import controller
+
+listen = controller.StreamServer
+
+def slowly(*arguments, **options):
+    time.sleep(0.5)
+    return listen(*arguments, **options)
+
+controller.StreamServer = slowly
+"""
+
+
+@pytest.mark.parametrize("hub", ("native", "eventlet"))
+def test_does_not_say_that_it_listens_before_it_does(app: Path, hub: str) -> None:
+    app.write_text(SLOW + APP)
+    with (
+        Controller(app, hub=hub) as controller,
+        socket.create_connection(("127.0.0.1", controller.port), 5),
+    ):
+        assert controller.stop() == 0
+
+
 def test_ends_while_a_switch_is_connected(app: Path) -> None:
     with (
         Controller(app) as controller,
