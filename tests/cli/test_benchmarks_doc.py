@@ -44,7 +44,12 @@ def test_tables_are_written_between_their_marks(writer: ModuleType) -> None:
         {"name": "scale/attack/30", "group": "scale: masks", **point},
         {"name": "scale/flows/1000", "group": "scale: flows", **point},
     ]
-    text = writer.fill(DOCUMENT.read_text(), writer.tables(compared.record(), lines))
+    maps = [
+        {"row": "hash 1k hit", "ns": 4.5},
+        {"row": "rte_hash, bulk of 32, 1k hit", "ns": 9.0},
+        {"row": "hash 100k delete+insert", "ns": 141.2},
+    ]
+    text = writer.fill(DOCUMENT.read_text(), writer.tables(compared.record(), lines, maps))
     assert "2026-11-21 06:12 UTC, commit abc1234; the hypervisor stole 1.0 %" in text
     assert re.search(r"^\| d_flow \|.*\| 50\.0 \|.*\| 10\.00x \|.*2x met \|$", text, re.M)
     assert "- g_payload, dpdk: refused: loops\n- testpmd was left out: no dpdk-testpmd" in text
@@ -52,7 +57,10 @@ def test_tables_are_written_between_their_marks(writer: ModuleType) -> None:
     assert "| forward/a/b | 30.0 | 29.0 - 31.0 | 33.3 | 20 ns: **missed** |" in text
     assert "| 30 | 30.0 | 30.0 |  |" in text
     assert "| 1,000 | 30.0 |\n" in text
-    assert writer.fill(text, writer.tables(compared.record(), lines)) == text
+    assert "| operation, ns | hash | rte_hash, bulk of 32 |" in text
+    assert "| hit, 1k | 4.5 | 9.0 |" in text
+    assert "| delete+insert, 100k | 141.2 |  |" in text
+    assert writer.fill(text, writer.tables(compared.record(), lines, maps)) == text
 
 
 def test_missing_marks_are_an_error(writer: ModuleType) -> None:

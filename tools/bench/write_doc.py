@@ -1,8 +1,9 @@
 """Writes measured tables into docs/benchmarks.md, between its `begin` and `end` marks.
 
-usage: write_doc.py COMPARISON.json BENCHMARKS.jsonl [DOCUMENT]
+usage: write_doc.py COMPARISON.json BENCHMARKS.jsonl MAPS.jsonl [DOCUMENT]
 
-COMPARISON.json is what `tools/compare --json` wrote, BENCHMARKS.jsonl what `oko-bench --json` did.
+COMPARISON.json is what `tools/compare --json` wrote, BENCHMARKS.jsonl what `oko-bench --json` did,
+MAPS.jsonl what `make -C csrc bench-maps BENCH_ARGS=-j` printed.
 """
 
 from __future__ import annotations
@@ -101,7 +102,29 @@ def memory_rows(records: list[dict[str, Any]]) -> list[list[str]]:
     ]
 
 
-def tables(comparison: dict[str, Any], lines: list[dict[str, Any]]) -> dict[str, str]:
+def map_rows(records: list[dict[str, Any]]) -> list[list[str]]:
+    """A heading and a row per operation and number of entries: ns in each kind of table."""
+    kinds: list[str] = []
+    cells: dict[tuple[str, str], dict[str, str]] = {}
+    for record in records:
+        found = re.fullmatch(r"(.+?),? (\d+k) (.+)", record["row"])
+        assert found, record["row"]
+        kind, entries, action = found.groups()
+        if kind not in kinds:
+            kinds.append(kind)
+        cells.setdefault((entries, action), {})[kind] = nanoseconds(record["ns"])
+    return [
+        ["operation, ns", *kinds],
+        *(
+            [f"{action}, {entries}", *(row.get(kind, "") for kind in kinds)]
+            for (entries, action), row in cells.items()
+        ),
+    ]
+
+
+def tables(
+    comparison: dict[str, Any], lines: list[dict[str, Any]], maps: list[dict[str, Any]]
+) -> dict[str, str]:
     """What goes between the marks, by name."""
     machine, records = lines[0]["machine"], lines[1:]
     by_group: dict[str, list[dict[str, Any]]] = {}
@@ -128,6 +151,7 @@ def tables(comparison: dict[str, Any], lines: list[dict[str, Any]]) -> dict[str,
         "rates": markdown(bench_rows(by_group.get("forwarding", []))),
         "added": markdown(bench_rows(by_group.get("filter on every packet", []))),
         "loading": markdown(bench_rows(by_group.get("loading", []))),
+        "maps": markdown(map_rows(maps)),
         "openflow": markdown(bench_rows(by_group.get("openflow, wall time", []))),
         "workers": markdown(bench_rows(by_group.get("workers, wall time", []))),
         "masks": markdown(curve_rows(scale, ["masks", "attack", "nocache"])),
@@ -152,9 +176,11 @@ def fill(text: str, parts: dict[str, str]) -> str:
 def main(argv: list[str]) -> int:
     """Rewrites the document."""
     comparison = json.loads(Path(argv[0]).read_text())
-    lines = [json.loads(line) for line in Path(argv[1]).read_text().splitlines()]
-    document = Path(argv[2]) if len(argv) > 2 else ROOT / "docs" / "benchmarks.md"
-    document.write_text(fill(document.read_text(), tables(comparison, lines)))
+    lines, maps = (
+        [json.loads(line) for line in Path(name).read_text().splitlines()] for name in argv[1:3]
+    )
+    document = Path(argv[3]) if len(argv) > 3 else ROOT / "docs" / "benchmarks.md"
+    document.write_text(fill(document.read_text(), tables(comparison, lines, maps)))
     return 0
 
 
