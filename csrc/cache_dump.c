@@ -64,7 +64,7 @@ static uint32_t fields_of(const struct oko_layout *layout, const struct oko_key 
         bool looked_at = false;
         for (uint32_t i = 0; i < field->size; i++)
             looked_at |= found.mask[i] != 0;
-        if (looked_at && !is_alias(id))
+        if (looked_at && !is_alias(id) && id != OKO_FIELD_CONJ_ID)
             fields[n++] = found;
     }
     return n;

@@ -2,6 +2,7 @@
 #include "cls.h"
 
 #include "base/bits.h"
+#include "conj.h"
 #include "sieve.h"
 
 #include <stdlib.h>
@@ -228,6 +229,9 @@ static void narrow_layout(struct oko_cls *cls)
         const struct oko_subtable *st = cls->order->at[i].subtable;
         add_masks(masks, st->n_words, st->word, st->mask);
     }
+    if (cls->soft)
+        add_masks(masks, cls->soft->layout->n_words, cls->soft->layout->word,
+                  cls->soft->layout->mask);
     relayout(cls, masks); /* without memory: wider than need be */
 }
 
@@ -253,6 +257,16 @@ static struct oko_subtable *find_subtable(const struct oko_order *order, const s
     return NULL;
 }
 
+static void set_words(struct oko_subtable *st, const struct oko_key *mask)
+{
+    st->n_words = 0;
+    for (uint32_t i = 0; i < OKO_KEY_WORDS; i++)
+        if (oko_key_words(mask)[i]) {
+            st->word[st->n_words] = (uint8_t)i;
+            st->mask[st->n_words++] = oko_key_words(mask)[i];
+        }
+}
+
 static struct oko_subtable *subtable_new(const struct oko_cls *cls, const struct oko_key *mask)
 {
     struct oko_subtable *st = calloc(1, sizeof *st);
@@ -260,12 +274,9 @@ static struct oko_subtable *subtable_new(const struct oko_cls *cls, const struct
         return NULL;
     st->min_rank = UINT64_MAX;
     uint64_t secret = cls->hash->s[0];
-    for (uint32_t i = 0; i < OKO_KEY_WORDS; i++)
-        if (oko_key_words(mask)[i]) {
-            st->word[st->n_words] = (uint8_t)i;
-            st->salt[st->n_words] = oko_hash_splitmix(&secret);
-            st->mask[st->n_words++] = oko_key_words(mask)[i];
-        }
+    set_words(st, mask);
+    for (uint32_t i = 0; i < st->n_words; i++)
+        st->salt[i] = oko_hash_splitmix(&secret);
     return st;
 }
 
@@ -294,7 +305,7 @@ static void recount_top(struct oko_subtable *st)
 
 /* ---------------------------------------------------------------- insert, unlink */
 
-int oko_cls_insert(struct oko_cls *cls, struct oko_rule *rule, const struct oko_key *mask)
+static int insert(struct oko_cls *cls, struct oko_rule *rule, const struct oko_key *mask)
 {
     struct oko_subtable *st = find_subtable(cls->order, mask);
     bool fresh = st == NULL;
@@ -348,6 +359,28 @@ int oko_cls_insert(struct oko_cls *cls, struct oko_rule *rule, const struct oko_
     return 0;
 }
 
+/* A flow with conjunction: beside the others, but what it looks at belongs to the table's layout. */
+static int insert_soft(struct oko_cls *cls, struct oko_rule *rule, const struct oko_key *mask)
+{
+    struct oko_subtable like = {.n_words = 0};
+    if (!cls->soft) {
+        struct oko_cls *soft = calloc(1, sizeof *soft);
+        if (!soft || oko_cls_init(soft, cls->gc, cls->hash, cls->next_layout)) {
+            free(soft);
+            return OKO_E_NOMEM;
+        }
+        OKO_STORE_RELEASE(&cls->soft, soft);
+    }
+    set_words(&like, mask);
+    int rc = widen_layout(cls, &like);
+    return rc ? rc : insert(cls->soft, rule, mask);
+}
+
+int oko_cls_insert(struct oko_cls *cls, struct oko_rule *rule, const struct oko_key *mask)
+{
+    return rule->kind & OKO_RULE_SOFT ? insert_soft(cls, rule, mask) : insert(cls, rule, mask);
+}
+
 /* Frees a slot: as if never taken when nobody probes past it, else dead. */
 static void empty_slot(struct oko_subtable *st, uint64_t at)
 {
@@ -375,6 +408,8 @@ static void free_subtable(struct oko_gc_queue *queue, struct oko_gc *gc)
 
 void oko_cls_unlink(struct oko_cls *cls, struct oko_rule *rule)
 {
+    if (OKO_LOAD(&rule->kind) & OKO_RULE_SOFT)
+        cls = cls->soft;
     struct oko_subtable *st = rule->subtable;
     uint64_t hash = hash_words(cls, rule->key, st->n_words);
     uint64_t at = find_slot(st->slots, hash, rule->key, st->n_words);
@@ -425,8 +460,12 @@ void oko_cls_destroy(struct oko_cls *cls)
         free_subtable(NULL, &cls->order->at[i].subtable->gc);
     free(cls->order);
     free(cls->layout);
+    if (cls->soft)
+        oko_cls_destroy(cls->soft);
+    free(cls->soft);
     cls->order = NULL;
     cls->layout = NULL;
+    cls->soft = NULL;
 }
 
 void oko_subtable_mask(const struct oko_subtable *st, struct oko_key *mask)
@@ -438,13 +477,29 @@ void oko_subtable_mask(const struct oko_subtable *st, struct oko_key *mask)
 
 uint32_t oko_cls_n_subtables(const struct oko_cls *cls)
 {
-    return OKO_LOAD_ACQUIRE(&cls->order)->n;
+    const struct oko_cls *soft = OKO_LOAD_ACQUIRE(&cls->soft);
+    uint32_t n = soft ? OKO_LOAD_ACQUIRE(&soft->order)->n : 0;
+    return n + OKO_LOAD_ACQUIRE(&cls->order)->n;
+}
+
+uint32_t oko_rule_conj_id(const struct oko_rule *rule)
+{
+    const struct oko_subtable *st = rule->subtable;
+    for (uint32_t i = 0; i < st->n_words; i++) {
+        uint64_t bits = rule->key[i] & oko_conj_bits(st->word[i]);
+        uint32_t id;
+        if (!bits)
+            continue;
+        memcpy(&id, (const uint8_t *)&bits + offsetof(struct oko_key, conj_id) % 8, sizeof id);
+        return __builtin_bswap32(id);
+    }
+    return 0;
 }
 
 /* ---------------------------------------------------------------- finding flows */
 
-struct oko_rule *oko_cls_find(const struct oko_cls *cls, const struct oko_match *match,
-                              uint32_t priority, uint32_t slot, uint64_t version)
+static struct oko_rule *find(const struct oko_cls *cls, const struct oko_match *match,
+                             uint32_t priority, uint32_t slot, uint64_t version)
 {
     const struct oko_subtable *st = find_subtable(OKO_LOAD_ACQUIRE(&cls->order), &match->mask);
     if (!st)
@@ -464,6 +519,14 @@ struct oko_rule *oko_cls_find(const struct oko_cls *cls, const struct oko_match 
         if (rule->priority == priority && rule->slot == slot && oko_rule_visible(rule, version))
             return rule;
     return NULL;
+}
+
+struct oko_rule *oko_cls_find(const struct oko_cls *cls, const struct oko_match *match,
+                              uint32_t priority, uint32_t slot, uint64_t version)
+{
+    const struct oko_cls *soft = OKO_LOAD_ACQUIRE(&cls->soft);
+    struct oko_rule *rule = find(cls, match, priority, slot, version);
+    return rule || !soft ? rule : find(soft, match, priority, slot, version);
 }
 
 /* Is every packet that the subtable's rules fit described at least as narrowly as by mask? */
@@ -511,7 +574,7 @@ int oko_cls_each(const struct oko_cls *cls, const struct oko_match *match, uint6
             }
         }
     }
-    return 0;
+    return cls->soft ? oko_cls_each(cls->soft, match, version, fn, ctx) : 0;
 }
 
 bool oko_cls_overlaps(const struct oko_cls *cls, const struct oko_match *match, uint32_t priority,
@@ -530,7 +593,7 @@ bool oko_cls_overlaps(const struct oko_cls *cls, const struct oko_match *match, 
                     return true;
         }
     }
-    return false;
+    return cls->soft && oko_cls_overlaps(cls->soft, match, priority, version);
 }
 
 /* ---------------------------------------------------------------- lookups */
@@ -648,8 +711,15 @@ static const struct oko_rule *find_any(const struct oko_cls *cls, const struct o
     }
 }
 
-void oko_cls_lookup(const struct oko_cls *cls, const struct oko_key *key, uint64_t version,
-                    struct oko_cands *cands)
+/* Does the table have flows with conjunction? */
+static bool has_soft(const struct oko_cls *cls)
+{
+    const struct oko_cls *soft = OKO_LOAD_ACQUIRE(&cls->soft);
+    return __builtin_expect(soft != NULL, 0) && OKO_LOAD(&soft->n_rules);
+}
+
+void oko_cls_lookup_hard(const struct oko_cls *cls, const struct oko_key *key, uint64_t version,
+                         struct oko_cands *cands)
 {
     const struct oko_order *order = OKO_LOAD_ACQUIRE(&cls->order);
     uint64_t limit = UINT64_MAX;
@@ -659,6 +729,15 @@ void oko_cls_lookup(const struct oko_cls *cls, const struct oko_key *key, uint64
         if (rule)
             limit = collect(cands, rule, version, 0, limit);
     }
+}
+
+void oko_cls_lookup(const struct oko_cls *cls, const struct oko_key *key, uint64_t version,
+                    struct oko_cands *cands)
+{
+    if (has_soft(cls))
+        oko_conj_lookup(cls, key, version, NULL, cands);
+    else
+        oko_cls_lookup_hard(cls, key, version, cands);
 }
 
 /* Where a subtable's chain goes on after the candidates that were found in it, from its head when
@@ -672,8 +751,8 @@ static const struct oko_rule *go_on(const struct oko_cls *cls, const struct oko_
     return find_any(cls, st, key);
 }
 
-void oko_cls_lookup_more(const struct oko_cls *cls, const struct oko_key *key, uint64_t version,
-                         struct oko_cands *cands)
+void oko_cls_lookup_hard_more(const struct oko_cls *cls, const struct oko_key *key,
+                              uint64_t version, struct oko_cands *cands)
 {
     const struct oko_order *order = OKO_LOAD_ACQUIRE(&cls->order);
     const struct oko_cands before = *cands;
@@ -683,6 +762,29 @@ void oko_cls_lookup_more(const struct oko_cls *cls, const struct oko_key *key, u
         const struct oko_rule *rule = go_on(cls, order->at[s].subtable, key, &before);
         if (rule)
             limit = collect(cands, rule, version, after, limit);
+    }
+}
+
+void oko_cls_lookup_more(const struct oko_cls *cls, const struct oko_key *key, uint64_t version,
+                         struct oko_cands *cands)
+{
+    if (has_soft(cls))
+        oko_conj_lookup(cls, key, version, cands->rule[cands->n - 1], cands);
+    else
+        oko_cls_lookup_hard_more(cls, key, version, cands);
+}
+
+void oko_cls_fitting(const struct oko_cls *cls, const struct oko_key *key, uint64_t version,
+                     uint64_t from, uint64_t limit,
+                     uint64_t (*fn)(const struct oko_rule *rule, uint64_t limit, void *ctx),
+                     void *ctx)
+{
+    const struct oko_order *order = OKO_LOAD_ACQUIRE(&cls->order);
+    for (uint32_t s = 0; s < order->n && order->at[s].min_rank <= limit; s++) {
+        const struct oko_rule *rule = find_any(cls, order->at[s].subtable, key);
+        for (; rule && rule->rank <= limit; rule = next_of(rule))
+            if (rule->rank >= from && oko_rule_visible(rule, version))
+                limit = fn(rule, limit, ctx);
     }
 }
 
@@ -813,6 +915,12 @@ void oko_cls_lookup_burst(const struct oko_cls *cls, const struct oko_key *keys,
     struct oko_columns columns;
     bool many = order->n >= MANY_MASKS && __builtin_popcount(todo) >= MANY_PACKETS;
     uint32_t limited = 0; /* packets whose search may end early */
+    if (has_soft(cls)) {
+        for (; todo; todo &= todo - 1)
+            oko_conj_lookup(cls, &keys[__builtin_ctz(todo)], version, NULL,
+                            &cands[__builtin_ctz(todo)]);
+        return;
+    }
     columns.have = 0;
     for (uint32_t rest = todo; rest; rest &= rest - 1) {
         uint32_t i = (uint32_t)__builtin_ctz(rest);

@@ -18,6 +18,9 @@
  * In a table with many masks most probes find nothing; a sieve (sieve.h) spares a burst nearly all
  * of these.
  *
+ * Flows with the action conjunction are kept in a second classifier inside the table's, and change
+ * what its lookups find (conj.h).
+ *
  * What it leaves out: prefix tries and staged lookups, which narrow megaflows; there are none
  * here. */
 #ifndef OKO_CLS_H
@@ -72,6 +75,7 @@ struct oko_cls {
     uint64_t *next_layout; /* where layout ids come from */
     uint32_t n_rules;      /* atomic */
     uint32_t layout_age;   /* subtables destroyed since the layout was exact */
+    struct oko_cls *soft;  /* flows with conjunction (conj.h); atomic, NULL: never had any */
 };
 
 int oko_cls_init(struct oko_cls *cls, struct oko_gc_queue *gc, const struct oko_hash_key *hash,
@@ -103,6 +107,19 @@ void oko_cls_lookup(const struct oko_cls *cls, const struct oko_key *key, uint64
  * this key, since the worker's last quiescent point. */
 void oko_cls_lookup_more(const struct oko_cls *cls, const struct oko_key *key, uint64_t version,
                          struct oko_cands *cands);
+/* The two above for a table without conjunctions, or as if it were (conj.c). */
+void oko_cls_lookup_hard(const struct oko_cls *cls, const struct oko_key *key, uint64_t version,
+                         struct oko_cands *cands);
+void oko_cls_lookup_hard_more(const struct oko_cls *cls, const struct oko_key *key,
+                              uint64_t version, struct oko_cands *cands);
+/* Calls fn for rules visible at version that fit and rank from `from` to `limit`, in no particular
+ * order; it returns the limit from then on. */
+void oko_cls_fitting(const struct oko_cls *cls, const struct oko_key *key, uint64_t version,
+                     uint64_t from, uint64_t limit,
+                     uint64_t (*fn)(const struct oko_rule *rule, uint64_t limit, void *ctx),
+                     void *ctx);
+/* The conj_id that a rule demands, 0 = none. */
+uint32_t oko_rule_conj_id(const struct oko_rule *rule);
 /* Do both keys have the same candidates, however many? False may mean that they do. */
 bool oko_cls_same(const struct oko_cls *cls, const struct oko_key *a, const struct oko_key *b);
 /* Of the packets todo, those with the same candidates as the first, it included. Not all of them if

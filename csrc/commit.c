@@ -71,7 +71,7 @@ static void note_change(struct oko_commit *c, const struct oko_rule *rule)
     *at++ = (uint64_t)rule->table << 32 | st->n_words;
     for (uint32_t i = 0; i < st->n_words; i++) {
         *at++ = st->word[i];
-        *at++ = st->mask[i];
+        *at++ = st->mask[i] & ~oko_conj_bits(st->word[i]); /* of packets that it may concern */
         *at++ = rule->key[i];
     }
     c->changes_len = need;

@@ -16,6 +16,7 @@
 
 #include "oko.h"
 
+#include <stddef.h>
 #include <string.h>
 
 struct oko_key {
@@ -58,7 +59,7 @@ struct oko_key {
     uint8_t metadata[8];
     uint8_t tun_id[8];
     uint8_t pkt_mark[4];
-    uint8_t pad1[4];
+    uint8_t conj_id[4]; /* 0 but in the second lookup of a conjunction (conj.c) */
     uint8_t reg[16][4]; /* xreg and xxreg are unions of neighbours, as in Open vSwitch */
 };
 
@@ -73,6 +74,7 @@ _Static_assert(sizeof(struct oko_key) % 8 == 0, "the key is compared by words");
     X(METADATA, "metadata", metadata, 64)                                                          \
     X(TUN_ID, "tun_id", tun_id, 64)                                                                \
     X(PKT_MARK, "pkt_mark", pkt_mark, 32)                                                          \
+    X(CONJ_ID, "conj_id", conj_id, 32)                                                             \
     X(REG0, "reg0", reg[0], 32)                                                                    \
     X(REG1, "reg1", reg[1], 32)                                                                    \
     X(REG2, "reg2", reg[2], 32)                                                                    \
@@ -171,6 +173,19 @@ static inline void oko_key_clear(struct oko_key *key)
 static inline const uint64_t *oko_key_words(const struct oko_key *key)
 {
     return (const uint64_t *)(const void *)key;
+}
+
+/* The bits of a key's word that are conj_id. */
+static inline uint64_t oko_conj_bits(uint32_t word)
+{
+    enum { AT = offsetof(struct oko_key, conj_id) };
+    uint8_t bytes[8] = {0};
+    uint64_t bits;
+    if (word != AT / 8)
+        return 0;
+    memset(bytes + AT % 8, 0xff, 4);
+    memcpy(&bits, bytes, sizeof bits);
+    return bits;
 }
 
 #endif

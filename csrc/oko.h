@@ -305,6 +305,7 @@ enum oko_field_id {
     OKO_FIELD_METADATA,
     OKO_FIELD_TUN_ID,
     OKO_FIELD_PKT_MARK,
+    OKO_FIELD_CONJ_ID, /* of a complete conjunction; seen by lookups only */
     OKO_FIELD_REG0,
     OKO_FIELD_REG1,
     OKO_FIELD_REG2,
@@ -452,9 +453,11 @@ enum oko_op {
         42, /* dec_ttl(id,...): n ids; payload: u16 ids, for the invalid-TTL packet-in */
     OKO_OP_OUTPUT_REG = 43, /* n_bits; payload: u16 field, u16 ofs, u16 max_len, u16 0 */
     OKO_OP_SEND_MAPS = 44,  /* interval in ms; payload: u16 program, u16 n, u16 maps[n]; n 0: all */
-    OKO_OP_SET_VLAN_TCI = 45 /* value << 16 | mask: tci = (tci & ~mask) | value, untagged = 0; with
-                                bit 0x1000 in the result the packet is tagged afterwards (TPID
-                                0x8100 if it was not), else untagged */
+    OKO_OP_SET_VLAN_TCI = 45, /* value << 16 | mask: tci = (tci & ~mask) | value, untagged = 0; with
+                                 bit 0x1000 in the result the packet is tagged afterwards (TPID
+                                 0x8100 if it was not), else untagged */
+    OKO_OP_CONJUNCTION = 46   /* conjunction id; payload: u16 dimension from 0, u16 dimensions, u32
+                                 0. Only in apply_actions, beside nothing but its like and notes */
 };
 
 /* NXAST_LEARN (nicira-ext.h): a flow that a packet installs. */
@@ -1048,7 +1051,8 @@ enum oko_trace_kind {
     OKO_TRACE_CONTROLLER, /* became a packet-in; arg = bytes */
     OKO_TRACE_BUCKET,     /* group arg, bucket value */
     OKO_TRACE_ACTION_SET, /* the action set is executed */
-    OKO_TRACE_DROP        /* ends: arg = enum oko_drop */
+    OKO_TRACE_DROP,       /* ends: arg = enum oko_drop */
+    OKO_TRACE_CONJUNCTION /* arg = id of the complete conjunction that led to the flow after it */
 };
 struct oko_trace_step {
     uint32_t kind;

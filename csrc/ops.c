@@ -60,6 +60,7 @@ static const struct shape shapes[] = {
     [OKO_OP_OUTPUT_REG] = {"output", LIST, 0, 8},
     [OKO_OP_SEND_MAPS] = {"send_maps", LIST, 0, 4},
     [OKO_OP_SET_VLAN_TCI] = {"set_vlan_tci", LIST | SET, 1, 0},
+    [OKO_OP_CONJUNCTION] = {"conjunction", LIST, 0, 8},
 };
 
 struct check {
@@ -206,6 +207,13 @@ static int check_op(struct check *check, const struct oko_op_head *op, uint32_t 
         if (size < 4 + 2u * u16[1])
             return oko_err(check->error, OKO_E_INVAL, "send_maps: %u maps do not fit", u16[1]);
         return 0;
+    case OKO_OP_CONJUNCTION: /* dimension, dimensions */
+        if (u16[1] < 2 || u16[1] > 64 || u16[0] >= u16[1])
+            return oko_err(check->error, OKO_E_INVAL,
+                           "conjunction: %u/%u is not one of 2 to 64 dimensions", u16[0] + 1u,
+                           u16[1]);
+        check->facts->flags |= OKO_OPS_SOFT;
+        return 0;
     default:
         return 0;
     }
@@ -240,6 +248,22 @@ static int check_list(struct check *check, const uint8_t *ops, uint32_t len, uin
     return 0;
 }
 
+/* Where a conjunction stands, nothing else is done. */
+static int check_soft(const uint8_t *ops, uint32_t len, enum oko_ops_kind kind,
+                      struct oko_error *error)
+{
+    const struct oko_op_head *list = oko_op(ops);
+    bool alone = kind == OKO_OPS_INSTRUCTIONS && list->op == OKO_OP_APPLY && list->len == len;
+    for (uint32_t at = 8; alone && at < len; at += oko_op(ops + at)->len) {
+        uint32_t op = oko_op(ops + at)->op;
+        alone = op == OKO_OP_CONJUNCTION || op == OKO_OP_NOTE;
+    }
+    return alone ? 0
+                 : oko_err(error, OKO_E_INVAL,
+                           "conjunction: only other conjunctions and notes may stand beside it, in "
+                           "a flow's actions");
+}
+
 /* Does it send the packet whole, to an ordinary port or NORMAL? */
 static bool is_plain_output(const struct oko_op_head *op)
 {
@@ -259,6 +283,8 @@ int oko_ops_check(const uint8_t *ops, uint32_t len, enum oko_ops_kind kind, uint
     static const uint32_t where[] = {
         [OKO_OPS_INSTRUCTIONS] = TOP, [OKO_OPS_ACTIONS] = LIST, [OKO_OPS_ACTION_SET] = SET};
     int rc = check_list(&check, ops, len, where[kind], 0);
+    if (!rc && facts->flags & OKO_OPS_SOFT)
+        rc = check_soft(ops, len, kind, error);
     if (rc)
         return rc;
     if (kind != OKO_OPS_INSTRUCTIONS)

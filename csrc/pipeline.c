@@ -60,6 +60,8 @@ const struct oko_rule *oko_decide(struct oko_worker *w, uint32_t index, uint32_t
             const struct oko_rule *rule = cands->rule[i];
             if (is_over(w, rule))
                 continue;
+            if (__builtin_expect(w->trace != NULL, 0) && oko_rule_conj_id(rule))
+                OKO_TRACE(w, OKO_TRACE_CONJUNCTION, 0, table, NULL, oko_rule_conj_id(rule), 0);
             if (rule->slot) {
                 bool match = oko_filter_ask(w, index, rule->slot);
                 OKO_TRACE(w, OKO_TRACE_FILTER, 0, table, rule, rule->filter_prog, match);

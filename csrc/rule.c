@@ -85,6 +85,10 @@ int oko_match_from(struct oko_match *match, const struct oko_match_field *fields
             mask[b] |= m;
         }
     }
+    uint32_t conj;
+    memcpy(&conj, match->mask.conj_id, sizeof conj);
+    if (conj && conj != UINT32_MAX)
+        return oko_err(error, OKO_E_INVAL, "match: conj_id takes no mask");
     return 0;
 }
 
@@ -136,6 +140,8 @@ static void set_ops(struct oko_rule *rule, const uint8_t *ops, uint32_t ops_len,
     uint32_t kind = facts->flags & (OKO_OPS_DROP | OKO_OPS_OUTPUT | OKO_OPS_NORMAL | OKO_OPS_GOTO);
     if (rule->idle_timeout || rule->hard_timeout)
         kind |= OKO_RULE_TIMED;
+    if (facts->flags & OKO_OPS_SOFT)
+        kind |= OKO_RULE_SOFT;
     rule->kind = (uint8_t)kind;
 }
 

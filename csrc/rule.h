@@ -101,7 +101,8 @@ enum oko_ops_flag {
     OKO_OPS_REFERS = 16,  /* names groups or meters */
     OKO_OPS_FORGETS = 32, /* learn with delete_learned */
     OKO_OPS_NORMAL = 64,  /* just one output to NORMAL */
-    OKO_OPS_GOTO = 128    /* just a goto */
+    OKO_OPS_GOTO = 128,   /* just a goto */
+    OKO_OPS_SOFT = 256    /* names dimensions of conjunctions, and does nothing */
 };
 
 enum oko_ops_kind { OKO_OPS_INSTRUCTIONS, OKO_OPS_ACTIONS, OKO_OPS_ACTION_SET };
@@ -130,6 +131,7 @@ enum oko_rule_flag {
     OKO_RULE_DROP = 1,    /* as OKO_OPS_DROP */
     OKO_RULE_OUTPUT = 2,  /* as OKO_OPS_OUTPUT, to out_port */
     OKO_RULE_TIMED = 4,   /* has a timeout */
+    OKO_RULE_SOFT = 8,    /* as OKO_OPS_SOFT */
     OKO_RULE_NORMAL = 64, /* as OKO_OPS_NORMAL */
     OKO_RULE_GOTO = 128   /* as OKO_OPS_GOTO, to table out_port */
 };

@@ -254,6 +254,16 @@ static int check_refs(struct oko_commit *c, const struct oko_flow_spec *spec,
     return 0;
 }
 
+/* Whether a conjunction is complete depends on headers only. */
+static int check_soft(const struct oko_ops_facts *facts, uint32_t slot, struct oko_error *error)
+{
+    if (facts->flags & OKO_OPS_SOFT && slot)
+        return oko_err(error, OKO_E_INVAL,
+                       "flow: a flow with conjunction cannot have a filter program; put it into the "
+                       "flow that matches conj_id");
+    return 0;
+}
+
 static int no_memory(struct oko_error *error)
 {
     return oko_err(error, OKO_E_NOMEM, "flow: out of memory");
@@ -285,7 +295,9 @@ static int add_flow(struct oko_commit *c, const struct oko_flow_mod *mod,
         oko_cls_overlaps(cls, match, spec->priority, c->version))
         return oko_err(error, OKO_E_EXISTS, "flow: overlaps another of priority %u",
                        spec->priority);
-    int rc = check_refs(c, spec, facts, error);
+    int rc = check_soft(facts, slot, error);
+    if (!rc)
+        rc = check_refs(c, spec, facts, error);
     if (rc)
         return rc;
     struct oko_rule *old = oko_cls_find(cls, match, spec->priority, slot, c->version);
@@ -389,6 +401,8 @@ static int modify_one(struct oko_rule *old, void *ctx)
     cover->n++;
     const struct oko_flow_spec *spec = &cover->mod->spec;
     int rc = check_goto(spec, old->table, cover->error);
+    if (!rc)
+        rc = check_soft(cover->facts, old->slot, cover->error);
     if (rc)
         return rc;
     struct oko_flow_stats *stats = old->stats;

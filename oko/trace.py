@@ -28,13 +28,13 @@ OP_NAMES = {
     26: "pop_pbb", 27: "set_mpls_ttl", 28: "dec_mpls_ttl", 29: "set_ttl", 30: "dec_ttl",
     31: "copy_ttl_out", 32: "copy_ttl_in", 33: "resubmit", 34: "learn", 35: "clone",
     36: "controller", 37: "note", 38: "exit", 39: "push", 40: "pop", 41: "fin_timeout",
-    42: "dec_ttl", 43: "output_reg", 44: "send_maps", 45: "set_vlan_tci", 46: "output",
+    42: "dec_ttl", 43: "output_reg", 44: "send_maps", 45: "set_vlan_tci", 46: "conjunction",
 }  # fmt: skip
 
 
 KINDS = {
     1: "packet", 2: "lookup", 3: "filter", 4: "flow", 5: "miss", 6: "action", 7: "output",
-    8: "controller", 9: "bucket", 10: "action_set", 11: "drop",
+    8: "controller", 9: "bucket", 10: "action_set", 11: "drop", 12: "conjunction",
 }  # fmt: skip
 """enum oko_trace_kind."""
 
@@ -105,6 +105,7 @@ def _step(step: TraceStep, packet: str, flows: Flows, names: Mapping[int, str]) 
         9: f"group {step.arg}, bucket {step.value}",
         10: "the action set is executed",
         11: f"dropped: {drop_name(step.arg)}",
+        12: f"conjunction {step.arg} is complete",
     }
     return words.get(step.kind, f"step {step.kind}")
 

@@ -268,6 +268,16 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
+class Conjunction:
+    """Says that dimension `dimension` of `dimensions` (2 to 64, counted from 1) of a conjunction is
+    there: a flow with this action ends no lookup (NXAST_CONJUNCTION, ovs-fields(7))."""
+
+    id: int
+    dimension: int
+    dimensions: int
+
+
+@dataclass(frozen=True, slots=True)
 class Exit:
     """Ends the whole walk through the tables."""
 
@@ -296,8 +306,22 @@ Action: TypeAlias = (
     Output | OutputTrunc | OutputReg | Controller | ToGroup | SetQueue | PopQueue | SetField
     | SetTransport | Move | PushBits | PopBits | PushVlan | PopVlan | PushMpls | PopMpls
     | PushPbb | PopPbb | SetMplsTtl | DecMplsTtl | SetTtl | DecTtl | CopyTtlOut | CopyTtlIn
-    | Resubmit | Learn | Clone | Note | Exit | FinTimeout | SendMaps
+    | Resubmit | Learn | Clone | Note | Exit | FinTimeout | SendMaps | Conjunction
 )  # fmt: skip
+
+MAX_DIMENSIONS = 64
+"""Of a conjunction; at least 2."""
+
+
+def conjunction_is_alone(
+    apply: tuple[Action, ...], write: tuple[Action, ...] = (), *, other: bool = False
+) -> bool:
+    """Does nothing but notes stand beside the conjunctions, if there are any? other: there are
+    instructions beside these two."""
+    if not any(isinstance(action, Conjunction) for action in apply):
+        return True
+    return not write and not other and all(isinstance(a, Conjunction | Note) for a in apply)
+
 
 ACTION_SET_TYPES: tuple[type, ...] = (
     Output, ToGroup, SetQueue, SetField, SetTransport, Move,

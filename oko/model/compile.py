@@ -60,6 +60,7 @@ OP_DEC_TTL_IDS = 42
 OP_OUTPUT_REG = 43
 OP_SEND_MAPS = 44
 OP_SET_VLAN_TCI = 45
+OP_CONJUNCTION = 46
 
 _HEAD = struct.Struct("=HHI")
 _MATCH_FIELD = struct.Struct("=II16s16s")
@@ -319,6 +320,9 @@ _COMPILERS: dict[type, Callable[..., bytes]] = {
     act.Learn: _learn,
     act.Clone: lambda a: _op(OP_CLONE, 0, compile_actions(a.actions)),
     act.Note: lambda a: _op(OP_NOTE, 0, a.data),
+    act.Conjunction: lambda a: _op(
+        OP_CONJUNCTION, a.id, struct.pack("=HHI", a.dimension - 1, a.dimensions, 0)
+    ),
     act.Exit: _simple(OP_EXIT),
     act.FinTimeout: lambda a: _op(
         OP_FIN_TIMEOUT, 0, struct.pack("=HHI", a.idle_timeout, a.hard_timeout, 0)

@@ -194,6 +194,7 @@ _field("metadata", 64, "hex", oxm=("OXM_OF_METADATA", 2))
 _field("tun_id", 64, "hex", aliases=("tunnel_id",), oxm=("OXM_OF_TUNNEL_ID", 38),
        nxm=("NXM_NX_TUN_ID", 16))
 _field("pkt_mark", 32, "hex", nxm=("NXM_NX_PKT_MARK", 33))
+_field("conj_id", 32, "dec", nxm=("NXM_NX_CONJ_ID", 37), maskable=False, writable=False)
 for _i in range(16):
     _field(f"reg{_i}", 32, "hex", nxm=(f"NXM_NX_REG{_i}", _i))
 for _i in range(8):
@@ -316,7 +317,7 @@ del BY_NAME["in_port16"]
 AMBIGUOUS = ("tp_src", "tp_dst", "dl_vlan", "dl_vlan_pcp")
 
 _UNSUPPORTED_NAMES = """
-    conj_id tun_src tun_dst tun_ipv6_src tun_ipv6_dst tun_gbp_id tun_gbp_flags tun_erspan_ver
+    tun_src tun_dst tun_ipv6_src tun_ipv6_dst tun_gbp_id tun_gbp_flags tun_erspan_ver
     tun_erspan_idx tun_erspan_dir tun_erspan_hwid tun_gtpu_flags tun_gtpu_msgtype tun_flags
     skb_priority actset_output packet_type ct_state ct_zone ct_mark ct_label ct_nw_src ct_nw_dst
     ct_ipv6_src ct_ipv6_dst ct_nw_proto ct_tp_src ct_tp_dst nsh_flags nsh_ttl nsh_mdtype nsh_np

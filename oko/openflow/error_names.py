@@ -187,6 +187,7 @@ OFPBFC_SCHED_PAST                 -        -        -        17/18
 NXBRC_NXM_BAD_TYPE                N1/257   N3       N3       N3
 NXBRC_UNENCODABLE_ERROR           N1/521   N10      N10      N10
 NXBRC_MUST_BE_ZERO                N1/515   N4       N4       N4
+NXBAC_BAD_CONJUNCTION             N2/526   N15      N15      N15
 NXFMFC_HARDWARE                   N5/256   N12      N12      N12
 NXFMFC_BAD_TABLE_ID               N5/257   N13      N13      N13
 NXFMFC_INVALID_TLV_FIELD          N1/536   N37      N37      N37

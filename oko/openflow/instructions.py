@@ -29,7 +29,14 @@ _NX_METADATA = struct.Struct("!16xQQ")
 
 def decode_instructions(version: int, data: bytes, known: Known | None) -> Instructions:
     """The instructions of these bytes (1.0: actions). known: what the match says of packets."""
-    context = Context(version, known)
+    found = _decode(version, data, Context(version, known))
+    other = found.meter or found.clear or found.metadata is not None or found.goto is not None
+    if not act.conjunction_is_alone(found.apply, found.write, other=bool(other)):
+        fail("NXBAC_BAD_CONJUNCTION", "only conjunctions and notes may stand beside a conjunction")
+    return found
+
+
+def _decode(version: int, data: bytes, context: Context) -> Instructions:
     if version == OF10:
         return _decode_10(data, context)
     found: dict[int, bytes] = {}

@@ -4,7 +4,7 @@ Layouts as in Open vSwitch's ovs-actions(7) and nicira-ext.h: type 0xffff, lengt
 16-bit subtype, then what the subtype says, filled up with zeroes to a multiple of 8 bytes. Ports
 are 16 bits wide here in every version of OpenFlow.
 
-Refused by name (OFPBAC_BAD_VENDOR_TYPE): multipath, bundle, sample, conjunction, connection
+Refused by name (OFPBAC_BAD_VENDOR_TYPE): multipath, bundle, sample, connection
 tracking, encap and decap, check_pkt_larger, delete_field, and controller's userdata.
 """
 
@@ -56,13 +56,13 @@ RESUBMIT, SET_TUNNEL, SET_QUEUE, POP_QUEUE, REG_MOVE, REG_LOAD, NOTE = 1, 2, 4, 
 SET_TUNNEL64, RESUBMIT_TABLE, OUTPUT_REG, LEARN, EXIT, DEC_TTL = 9, 14, 15, 16, 17, 18
 FIN_TIMEOUT, CONTROLLER, DEC_TTL_CNT_IDS, WRITE_METADATA = 19, 20, 21, 22
 PUSH_MPLS, POP_MPLS, SET_MPLS_TTL, DEC_MPLS_TTL, STACK_PUSH, STACK_POP = 23, 24, 25, 26, 27, 28
-SET_MPLS_LABEL, SET_MPLS_TC, REG_LOAD2, OUTPUT_TRUNC, GROUP, CLONE, LEARN2 = (
-    30, 31, 33, 39, 40, 42, 45,
+SET_MPLS_LABEL, SET_MPLS_TC, REG_LOAD2, CONJUNCTION, OUTPUT_TRUNC, GROUP, CLONE, LEARN2 = (
+    30, 31, 33, 34, 39, 40, 42, 45,
 )  # fmt: skip
 
 UNSUPPORTED = {
     10: "multipath", 12: "bundle", 13: "bundle_load", 29: "sample", 32: "output of a wide field",
-    34: "conjunction", 35: "ct", 36: "nat", 37: "controller with properties", 38: "sample",
+    35: "ct", 36: "nat", 37: "controller with properties", 38: "sample",
     43: "ct_clear", 44: "resubmit to ct", 46: "encap", 47: "decap", 48: "dec_nsh_ttl",
     49: "check_pkt_larger", 50: "delete_field",
 }  # fmt: skip
@@ -258,6 +258,15 @@ def to_group(context: Context, group: int) -> Action:
     return act.ToGroup(group)
 
 
+def _conjunction(context: Context, dimension: int, dimensions: int, number: int) -> Action:
+    if not 2 <= dimensions <= act.MAX_DIMENSIONS or dimension >= dimensions:
+        fail(
+            "NXBAC_BAD_CONJUNCTION",
+            f"{dimension + 1}/{dimensions} is not one of 2 to {act.MAX_DIMENSIONS} dimensions",
+        )
+    return act.Conjunction(number, dimension + 1, dimensions)
+
+
 def _always(action: Action) -> Callable[..., Action]:
     return lambda context: action
 
@@ -294,6 +303,7 @@ _DECODERS: dict[int, tuple[struct.Struct | None, Callable[..., Action]]] = {
     STACK_PUSH: (_form("H4sH6x"), _stack(act.PushBits)),
     STACK_POP: (_form("H4sH6x"), _stack(act.PopBits)),
     OUTPUT_TRUNC: (_form("HI"), _trunc),
+    CONJUNCTION: (_form("BBI"), _conjunction),
     GROUP: (_form("2xI"), to_group),
     CLONE: (None, _clone),
 }
@@ -377,6 +387,9 @@ ENCODERS: dict[type, Callable[..., bytes]] = {
         struct.pack("!H4sH6x", bits_code(a.source), named_header(a.source.field), a.max_len),
     ),
     act.Controller: lambda a: nicira(CONTROLLER, struct.pack("!HHBx", a.max_len, a.id, a.reason)),
+    act.Conjunction: lambda a: nicira(
+        CONJUNCTION, struct.pack("!BBI", a.dimension - 1, a.dimensions, a.id)
+    ),
     act.SetQueue: lambda a: nicira(SET_QUEUE, struct.pack("!2xI", a.queue)),
     act.PopQueue: lambda a: nicira(POP_QUEUE),
     act.Move: encode_move,

@@ -21,6 +21,8 @@ _FLOW_NOT_FOUND = (
 )
 _FLOW_INVALID = (
     ("flow: table", "OFPFMFC_BAD_TABLE_ID"),
+    ("conjunction:", "NXBAC_BAD_CONJUNCTION"),
+    ("flow: a flow with conjunction", "OFPBMC_BAD_FIELD"),
     ("flow: there is no command", "OFPFMFC_BAD_COMMAND"),
     ("flow: there is no program", "OFPBMC_BAD_VALUE"),
     ("match:", "OFPBMC_BAD_VALUE"),

@@ -253,6 +253,7 @@ _FORMATTERS: dict[type, Callable[..., str]] = {
     act.Resubmit: _format_resubmit,
     act.Learn: _format_learn,
     act.Note: lambda a: "note:" + ".".join(f"{byte:02x}" for byte in a.data),
+    act.Conjunction: lambda a: f"conjunction({a.id},{a.dimension}/{a.dimensions})",
     act.Exit: _name("exit"),
     act.FinTimeout: _format_fin_timeout,
     act.SendMaps: _format_send_maps,

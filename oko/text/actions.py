@@ -60,7 +60,7 @@ from oko.text.values import (
 )
 
 _UNSUPPORTED_NAMES = """
-    ct ct_clear nat conjunction multipath bundle bundle_load sample encap decap dec_nsh_ttl
+    ct ct_clear nat multipath bundle bundle_load sample encap decap dec_nsh_ttl
     check_pkt_larger delete_field debug_recirc debug_slow unroll_xlate
 """
 UNSUPPORTED = frozenset(_UNSUPPORTED_NAMES.split())
@@ -122,6 +122,12 @@ class ActionParser:
                 apply += self._action(item)
         if dropped is not None and n_items > 1:
             dropped.key.fail('"drop" stands alone: no other action or instruction beside it')
+        others = [kind for kind in seen if kind != "apply_actions"]
+        if not act.conjunction_is_alone(tuple(apply), other=bool(others)):
+            span.fail(
+                "conjunction can stand beside other conjunctions and note only",
+                "what to do belongs into a flow that matches conj_id",
+            )
         return replace(result, apply=tuple(apply))
 
     def actions(self, span: Span) -> tuple[Action, ...]:
@@ -502,6 +508,16 @@ class ActionParser:
         # As on the wire, where a note fills up its multiple of 8 bytes (10 of them are header).
         return [act.Note(data + bytes(-(len(data) + 10) % 8))]
 
+    def conjunction(self, item: Item) -> list[Action]:
+        """conjunction(ID,K/N)."""
+        parts = _split_commas(item.required("ID,K/N"))
+        which, n = parts[-1].split_at("/")
+        if len(parts) != 2 or n is None:
+            item.value.fail("conjunction takes an id and a dimension", "like conjunction(1,2/3)")
+        dimensions = number(n.strip(), 8, "number of dimensions", 2, act.MAX_DIMENSIONS)
+        dimension = number(which.strip(), 8, "dimension", 1, dimensions)
+        return [act.Conjunction(number(parts[0], 32, "conjunction id"), dimension, dimensions)]
+
     def fin_timeout(self, item: Item) -> list[Action]:
         timeouts = {"idle_timeout": 0, "hard_timeout": 0}
         for part in items(item.value):
@@ -738,6 +754,7 @@ _HANDLERS: dict[str, Callable[[ActionParser, Item], list[Action]]] = {
     "copy_ttl_in": _constant(act.CopyTtlIn()),
     "clone": _P.clone,
     "note": _P.note,
+    "conjunction": _P.conjunction,
     "exit": _constant(act.Exit()),
     "fin_timeout": _P.fin_timeout,
     "send_maps": _P.send_maps,

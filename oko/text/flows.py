@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from oko.model.fields import PORT_ANY
+from oko.model.actions import Conjunction
 from oko.model.flow import (
     ADD,
     COMMANDS,
@@ -161,6 +162,11 @@ def _parse_flow(span: Span, command: int, ports: Ports | None) -> FlowMod:
     if found is not None:
         parser = ActionParser(match_parser.known, ports, table)
         instructions = parser.instructions(span.cut(found.end()))
+        if head.filter_prog and any(isinstance(a, Conjunction) for a in instructions.apply):
+            seen["filter_prog"].fail(
+                "a flow with conjunction cannot have a filter program",
+                "put filter_prog into the flow that matches conj_id",
+            )
     flow = Flow(
         table=head.table,
         priority=head.priority,

@@ -68,6 +68,33 @@ def test_without_programs(part: int) -> None:
         check_and_shrink(script_of(Random(seed), programs=()))
 
 
+CONJUNCTIONS: dict[str, Any] = {"conjunctions": True, "n_flows": 40, "tables": 2}
+
+
+@pytest.mark.parametrize("part", range(2))
+def test_conjunctions(part: int) -> None:
+    """Soft flows and flows that match conj_id, with filters above, among and below them."""
+    for seed in range(20_000 + part, 20_000 + QUICK, 2):
+        check_and_shrink(script_of(Random(seed), **CONJUNCTIONS))
+
+
+def test_streams_of_conjunctions() -> None:
+    """The same through the cache, with changes in between."""
+    options = STREAMS | CONJUNCTIONS | {"n_flows": 80, "narrow": True}
+    for seed in range(12):
+        check_and_shrink(script_of(Random(seed), **options))
+
+
+def test_conjunctions_are_complete() -> None:
+    """Else the two above would say nothing: flows that match a conj_id get packets."""
+    hit = 0
+    for seed in range(20_000, 20_060):
+        flows = run_core(script_of(Random(seed), **CONJUNCTIONS)).flows
+        hit += sum(bool(match.exact("conj_id") and packets)
+                   for (_, _, match, _), (packets, _) in flows.items())  # fmt: skip
+    assert hit > 10
+
+
 def test_workers_by_turns() -> None:
     """Packets handed to three workers by turns: one table, one clock, the same results."""
     turns = {"one by one": {"n_workers": 3, "pieces": 1}, "five": {"n_workers": 2, "pieces": 5}}

@@ -26,7 +26,7 @@ FIELD_LINE = re.compile(
     r"^ *(supported on Set-Field|arbitrary mask|exact match or wildcard): (.*)$", re.M
 )
 
-FOREIGN = re.compile("tun_|ct_|nsh_|nd_|dp_hash|recirc_id|packet_type|conj_id|actset_output")
+FOREIGN = re.compile("tun_|ct_|nsh_|nd_|dp_hash|recirc_id|packet_type|actset_output")
 
 
 @pytest.fixture(scope="module")

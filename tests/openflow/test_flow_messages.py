@@ -200,7 +200,16 @@ REFUSED = {
     "an unknown vendor": ("", _actions("ffff0010 12345678 0000000000000000"), "BAC_BAD_VENDOR"),
     "an unknown action of Nicira's": (
         "", _actions("ffff0010 00002320 0063000000000000"), "BAC_BAD_VENDOR_TYPE"),
-    "conjunction": ("", _actions("ffff0010 00002320 0022000200000001"), "BAC_BAD_VENDOR_TYPE"),
+    "conjunction 3/2": (
+        "", _actions("ffff0010 00002320 0022020200000001"), "NXBAC_BAD_CONJUNCTION"),
+    "conjunction of one dimension": (
+        "", _actions("ffff0010 00002320 0022000100000001"), "NXBAC_BAD_CONJUNCTION"),
+    "conjunction beside output": (
+        "", _actions("ffff0010 00002320 0022000200000001 00000010 00000001 0000 000000000000"),
+        "NXBAC_BAD_CONJUNCTION"),
+    "conjunction and goto_table": (
+        "", _actions("ffff0010 00002320 0022000200000001") + "0001000801000000",
+        "NXBAC_BAD_CONJUNCTION"),
     "an action of no length": ("", _actions("00000000 00000001"), "BAC_BAD_LEN"),
     "set_field of an unknown field": (
         "", _actions("00190010 8000fe02 0800 000000000000"), "BAC_BAD_SET_TYPE"),

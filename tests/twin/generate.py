@@ -50,6 +50,7 @@ class Options:
     learn: bool = True
     normal: bool = True
     resubmit: bool = True
+    conjunctions: bool = False
     narrow: bool = False  # only the fields at the front of the key, as in ordinary rules
     text_only: bool = False  # also what only the grammar knows (truncation, send_maps...)
 
@@ -418,6 +419,12 @@ def flow_of(rng: Random, options: Options, arrivals: Sequence[Arrival] = ()) -> 
     else:
         known = match_known(rng)
     table = 0 if chance(rng, 25) else rng.randrange(options.tables)
+    if options.conjunctions and chance(rng, 50):
+        known = {k: v for k, v in known.items() if not k.prereqs and chance(rng, 50)}
+    if options.conjunctions and chance(rng, 50):
+        return _soft_flow(rng, known, table, options)
+    if options.conjunctions and chance(rng, 50):
+        known[field("conj_id")] = (rng.choice((0, 1, 1, 2, 3)), 0xFFFFFFFF)
     meter = rng.choice(options.meters) if options.meters and chance(rng, 15) else 0
     match = Match.of(known)
     apply = tuple(actions_of(rng, known, options))
@@ -449,6 +456,28 @@ def flow_of(rng: Random, options: Options, arrivals: Sequence[Arrival] = ()) -> 
             metadata=metadata,
             goto=goto,
         ),
+        cookie=rng.randrange(4),
+        idle_timeout=rng.choice((0, 1, 3)) if timeouts else 0,
+        hard_timeout=rng.choice((0, 2, 5)) if timeouts else 0,
+        flags=1 if chance(rng, 25) else 0,
+    )
+
+
+def _soft_flow(rng: Random, known: Known, table: int, options: Options) -> Flow:
+    """A flow with conjunctions, out of a few ids so that some are complete."""
+    actions: list[Action] = []
+    for _ in range(rng.choice((1, 1, 2, 3))):
+        n = rng.choice((2, 2, 2, 2, 3))
+        actions.append(act.Conjunction(rng.choice((1, 1, 1, 2, 3, 0)), rng.randrange(n) + 1, n))
+    if chance(rng, 10):
+        actions.append(act.Note(bytes(6)))
+    timeouts = options.timeouts and chance(rng, 20)
+    return Flow(
+        table=table,
+        priority=rng.choice((0, 10, 10, 100, 100, 65535)),
+        match=Match.of(known),
+        filter_prog=rng.choice(options.programs) if options.programs and chance(rng, 2) else 0,
+        instructions=Instructions(apply=tuple(actions)),
         cookie=rng.randrange(4),
         idle_timeout=rng.choice((0, 1, 3)) if timeouts else 0,
         hard_timeout=rng.choice((0, 2, 5)) if timeouts else 0,

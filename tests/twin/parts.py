@@ -92,6 +92,23 @@ def all_actions(instructions: Instructions) -> list[Action]:
     return result
 
 
+def dimensions_of(flow: Flow) -> list[act.Conjunction]:
+    """What a flow says about conjunctions; empty: an ordinary flow."""
+    return [a for a in flow.instructions.apply if isinstance(a, act.Conjunction)]
+
+
+def complete_conjunction(flows: Sequence[Flow]) -> int | None:
+    """The lowest id of which these flows name every dimension (flows that disagree about their
+    number: the smallest counts), or None."""
+    named = [a for flow in flows for a in dimensions_of(flow)]
+    for number in sorted({a.id for a in named}):
+        mine = [a for a in named if a.id == number]
+        n = min(a.dimensions for a in mine)
+        if set(range(1, n + 1)) <= {a.dimension for a in mine}:
+            return number
+    return None
+
+
 def meter_capacity(meter: Meter, band: Band) -> int:
     """What a band's bucket holds, in packets or kilobits."""
     return band.burst if meter.burst and band.burst else band.rate

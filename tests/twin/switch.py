@@ -54,6 +54,8 @@ from twin import frame as fr
 from twin.parts import (
     Packet,
     all_actions,
+    complete_conjunction,
+    dimensions_of,
     get_field,
     growth,
     is_table_miss,
@@ -212,6 +214,8 @@ class Switch:
                 goto = flow.instructions.goto
                 if goto is not None and goto <= entry.flow.table:
                     raise TwinError("goto_table must lead on")
+                if entry.flow.filter_prog and dimensions_of(flow):
+                    raise TwinError("conjunction and filter")
                 entry.flow = replace(entry.flow, instructions=flow.instructions)
                 entry.modified = self.clock  # hard timeouts start again
                 if flow.flags & RESET_COUNTS:
@@ -220,6 +224,8 @@ class Switch:
     def _add(self, flow: Flow, learned: bool = False) -> Entry:
         if flow.filter_prog and flow.filter_prog not in self.programs:
             raise TwinError(f"program {flow.filter_prog} is not loaded")
+        if flow.filter_prog and dimensions_of(flow):
+            raise TwinError("conjunction and filter")
         self._check_references(flow)
         if flow.flags & CHECK_OVERLAP:
             for e in self.entries:
@@ -361,16 +367,26 @@ class Switch:
     def _matches(self, key: dict[str, int], match: Match) -> bool:
         return all(get_field(key, f) & mask == value for f, value, mask in match)
 
-    def _lookup(self, run: Pass, key: dict[str, int], table: int) -> Entry | None:
+    def _lookup(
+        self, run: Pass, key: dict[str, int], table: int, conjunctions: bool = True
+    ) -> Entry | None:
         """In falling priority: filter before none, older before newer; the first that fits and
-        whose program, if it has one, says so."""
-        order = sorted(
-            (e for e in self.entries if e.flow.table == table),
+        whose program, if it has one, says so. Where none of a priority does and flows of it
+        complete a conjunction, what a second lookup finds for that one (ovs-fields(7))."""
+        fitting = sorted(
+            (e for e in self.entries if e.flow.table == table and self._matches(key, e.flow.match)),
             key=lambda e: (-e.flow.priority, e.flow.filter_prog == 0, e.seq),
         )
-        for entry in order:
-            if self._matches(key, entry.flow.match) and self._passes(run, entry.flow.filter_prog):
-                return entry
+        for priority in sorted({e.flow.priority for e in fitting}, reverse=True):
+            here = [e for e in fitting if e.flow.priority == priority]
+            for entry in here:
+                if not dimensions_of(entry.flow) and self._passes(run, entry.flow.filter_prog):
+                    return entry
+            number = complete_conjunction([e.flow for e in here]) if conjunctions else None
+            if number is not None:
+                found = self._lookup(run, key | {"conj_id": number}, table, conjunctions=False)
+                if found is not None:
+                    return found
         return None
 
     def _passes(self, run: Pass, number: int) -> bool:
