@@ -26,6 +26,7 @@ import pytest
 from oracle_frames import parse
 from twin import frame as fr
 from twin.generate import Arrival, Options, arrivals_of, flow_of, group_of
+from twin.parts import dimensions_of
 from twin.switch import Switch
 
 from oko.model import actions as act
@@ -194,11 +195,43 @@ def test_open_vswitch_agrees(ovs: Ovs, seed: int) -> None:
             twin.apply([FlowMod(flow)])
             installed.append(flow)
     assert len(installed) > 5
+    same(ovs, twin, packets, installed)
+
+
+def same(ovs: Ovs, twin: Switch, packets: list[Arrival], installed: list[Flow]) -> None:
+    """Both do the same to these packets."""
     for i, a in enumerate(packets):
         twin.process(a.data, a.in_port, a.ns, seq=i)
     got = ovs.send(packets)
     if got != twin.outputs:
         pytest.fail(explain(ovs, installed, packets, twin))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_open_vswitch_agrees_on_conjunctions(ovs: Ovs, seed: int) -> None:
+    """One conjunction per priority: which of several complete ones counts is undefined there."""
+    rng = Random(seed)
+    options = Options(
+        learn=False, normal=False, timeouts=False, resubmit=False, conjunctions=True, tables=2
+    )
+    ovs.ofctl("del-flows", "br0")
+    twin = Switch(PORTS)
+    packets = [a for a in arrivals_of(rng, 40) if comparable_packet(a, 2)]
+    installed: list[Flow] = []
+    for n in range(100):
+        flow = replace(flow_of(rng, options, packets), flags=0, priority=1000 - n)
+        if dimensions_of(flow):
+            number = rng.randrange(1, 4)
+            dimension = act.Conjunction(number, rng.randrange(2) + 1, 2)
+            todo = replace(flow.instructions, apply=(dimension,))
+            flow = replace(flow, priority=1000 - 25 * number, instructions=todo)
+        if comparable_flow(flow, False) and ovs.ofctl(
+            "add-flow", "br0", for_ofctl(flow), check=False
+        ):
+            twin.apply([FlowMod(flow)])
+            installed.append(flow)
+    assert any(flow.match.exact("conj_id") for flow in installed)
+    same(ovs, twin, packets, installed)
 
 
 def explain(ovs: Ovs, installed: list[Flow], packets: list[Arrival], old: Switch) -> str:

@@ -241,7 +241,7 @@ def test_refused_by_name(what: str) -> None:
     match = (IP + "80001401 06") if match == "tcp" else match
     with pytest.raises(OpenFlowError) as caught:
         decode_flow_mod(OF13, _flow_mod(match, instructions))
-    assert caught.value.name == "OFP" + name, str(caught.value)
+    assert caught.value.name in ("OFP" + name, name), str(caught.value)
 
 
 def test_the_header_of_a_flow_mod_is_checked() -> None:
