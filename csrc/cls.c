@@ -359,7 +359,8 @@ static int insert(struct oko_cls *cls, struct oko_rule *rule, const struct oko_k
     return 0;
 }
 
-/* A flow with conjunction: beside the others, but what it looks at belongs to the table's layout. */
+/* A flow with conjunction: beside the others, but what it looks at belongs to the table's layout.
+ */
 static int insert_soft(struct oko_cls *cls, struct oko_rule *rule, const struct oko_key *mask)
 {
     struct oko_subtable like = {.n_words = 0};

@@ -19,7 +19,8 @@
  * workers have passed it, where other flows end for each worker on time.
  *
  * Thread-safety: as cls.h; readers, nothing is written. What it leaves out: a bound on the work of
- * very many conjunctions at one priority, which grows with their number times the flows that fit. */
+ * very many conjunctions at one priority, which grows with their number times the flows that fit.
+ */
 #ifndef OKO_CONJ_H
 #define OKO_CONJ_H
 

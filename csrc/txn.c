@@ -258,9 +258,10 @@ static int check_refs(struct oko_commit *c, const struct oko_flow_spec *spec,
 static int check_soft(const struct oko_ops_facts *facts, uint32_t slot, struct oko_error *error)
 {
     if (facts->flags & OKO_OPS_SOFT && slot)
-        return oko_err(error, OKO_E_INVAL,
-                       "flow: a flow with conjunction cannot have a filter program; put it into the "
-                       "flow that matches conj_id");
+        return oko_err(
+            error, OKO_E_INVAL,
+            "flow: a flow with conjunction cannot have a filter program; put it into the "
+            "flow that matches conj_id");
     return 0;
 }
 

@@ -209,7 +209,9 @@ def same(ovs: Ovs, twin: Switch, packets: list[Arrival], installed: list[Flow]) 
 
 @pytest.mark.parametrize("seed", range(12))
 def test_open_vswitch_agrees_on_conjunctions(ovs: Ovs, seed: int) -> None:
-    """One conjunction per priority: which of several complete ones counts is undefined there."""
+    """One conjunction per priority: which of several complete ones counts is undefined there. No
+    ordinary flow with the match of a soft one: the second lookup there does not find it if its
+    priority is lower."""
     rng = Random(seed)
     options = Options(
         learn=False, normal=False, timeouts=False, resubmit=False, conjunctions=True, tables=2
@@ -217,6 +219,7 @@ def test_open_vswitch_agrees_on_conjunctions(ovs: Ovs, seed: int) -> None:
     ovs.ofctl("del-flows", "br0")
     twin = Switch(PORTS)
     packets = [a for a in arrivals_of(rng, 40) if comparable_packet(a, 2)]
+    wanted: list[Flow] = []
     installed: list[Flow] = []
     for n in range(100):
         flow = replace(flow_of(rng, options, packets), flags=0, priority=1000 - n)
@@ -225,6 +228,11 @@ def test_open_vswitch_agrees_on_conjunctions(ovs: Ovs, seed: int) -> None:
             dimension = act.Conjunction(number, rng.randrange(2) + 1, 2)
             todo = replace(flow.instructions, apply=(dimension,))
             flow = replace(flow, priority=1000 - 25 * number, instructions=todo)
+        wanted.append(flow)
+    soft = {(flow.table, flow.match) for flow in wanted if dimensions_of(flow)}
+    for flow in wanted:
+        if not dimensions_of(flow) and (flow.table, flow.match) in soft:
+            continue
         if comparable_flow(flow, False) and ovs.ofctl(
             "add-flow", "br0", for_ofctl(flow), check=False
         ):

@@ -48,6 +48,22 @@ DATAPATH = [
         OKO2018 + "test_4_bridges_share_nothing",
     ),
     Fault(
+        "conjunction-by-one",
+        "a conjunction counts as complete when one of its dimensions is there",
+        "csrc/conj.c",
+        "            if ((tally.seen & all) == all) {",
+        "            if (tally.seen & all) {",
+        PIPELINE,
+    ),
+    Fault(
+        "conjunction-not-logged",
+        "caches keep what they found before a flow that matches conj_id came or went",
+        "csrc/commit.c",
+        "st->mask[i] & ~oko_conj_bits(st->word[i]);",
+        "st->mask[i];",
+        RANDOM + "test_streams_of_conjunctions",
+    ),
+    Fault(
         "run-per-rule",
         "a program runs again for every flow that names it",
         "csrc/filter.c",
