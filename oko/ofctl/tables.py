@@ -41,7 +41,8 @@ _VERSIONS_14 = (OF14, OF15)
 # The order in which Open vSwitch has its fields; what is not here comes behind.
 _ORDER = """
     conj_id tun_id metadata in_port in_port_oxm in_phy_port pkt_mark
-    reg0 reg1 reg2 reg3 reg4 reg5 reg6 reg7 reg8 reg9 reg10 reg11 reg12 reg13 reg14 reg15 xreg0 xreg1 xreg2 xreg3 xreg4 xreg5 xreg6 xreg7
+    reg0 reg1 reg2 reg3 reg4 reg5 reg6 reg7 reg8 reg9
+    reg10 reg11 reg12 reg13 reg14 reg15 xreg0 xreg1 xreg2 xreg3 xreg4 xreg5 xreg6 xreg7
     xxreg0 xxreg1 xxreg2 xxreg3 eth_src eth_dst eth_type vlan_tci vlan_vid vlan_pcp mpls_label
     mpls_tc mpls_bos mpls_ttl ip_src ip_dst ipv6_src ipv6_dst ipv6_label ipv6_exthdr nw_proto nw_tos
     ip_dscp nw_ecn nw_ttl ip_frag arp_op arp_spa arp_tpa arp_sha arp_tha tcp_src tcp_dst tcp_flags

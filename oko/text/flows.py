@@ -17,8 +17,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from oko.model.fields import PORT_ANY
 from oko.model.actions import Conjunction
+from oko.model.fields import PORT_ANY
 from oko.model.flow import (
     ADD,
     COMMANDS,

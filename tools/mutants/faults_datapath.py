@@ -61,7 +61,7 @@ DATAPATH = [
         "csrc/commit.c",
         "st->mask[i] & ~oko_conj_bits(st->word[i]);",
         "st->mask[i];",
-        RANDOM + "test_streams_of_conjunctions",
+        PIPELINE,
     ),
     Fault(
         "run-per-rule",
