@@ -202,8 +202,8 @@ _LATE: dict[str, list[tuple[int, str]]] = {
 _ORDER = (
     "pkt_mark", "conj_id", "protocol", *(f"reg{i}" for i in range(16)), "tun_id", "metadata",
     "in_port", "in_phy_port", "vlan", "eth_src dl_src", "eth_dst dl_dst", "eth_type dl_type",
-    "pbb_isid", "pbb_uca", "ipv6_src", "ipv6_dst", "ipv6_label", "ipv6_exthdr", "arp_spa", "arp_tpa",
-    "ipv4_src nw_src", "ipv4_dst nw_dst", "ip_proto nw_proto", "arp_op", "arp_sha", "arp_tha",
+    "pbb_isid", "pbb_uca", "ipv6_src", "ipv6_dst", "ipv6_label", "ipv6_exthdr", "arp_spa",
+    "arp_tpa", "ipv4_src nw_src", "ipv4_dst nw_dst", "ip_proto nw_proto", "arp_op", "arp_sha", "arp_tha",
     "ip_dscp nw_tos", "ip_ecn nw_ecn", "nw_ttl", "mpls_label", "mpls_tc", "mpls_ttl", "mpls_bos",
     "ip_frag nw_frag", "icmp_type", "icmp_code", "icmpv6_type icmp_type", "icmpv6_code icmp_code",
     "nd_target", "nd_sll", "nd_tll", "tcp_src tp_src", "tcp_dst tp_dst", "udp_src tp_src",

@@ -63,9 +63,24 @@ def test_flows_come_back_as_they_were_added(ofctl):
     assert [line for line in ofctl.flows() if "reg0" in line] == ofctl.flows()
 
 
+def test_conjunctions(ofctl):
+    flows = [
+        "priority=10,ip,nw_src=10.0.0.1 actions=conjunction(1,1/2),conjunction(4294967295,64/64)",
+        "priority=10,ip,nw_dst=10.0.0.2 actions=conjunction(1,2/2)",
+        "priority=9,conj_id=1,ip actions=output:2",
+    ]
+    for flow in flows:
+        ofctl("add-flow", "br0", flow.replace(" actions", ",actions"))
+    assert sorted(line.strip() for line in ofctl.flows()) == sorted(flows)
+    ofctl("mod-flows", "br0", "ip,actions=output:1")
+    assert not any("conjunction" in line for line in ofctl.flows())
+    ofctl("--strict", "del-flows", "br0", "priority=9,ip,conj_id=1")
+    assert len(ofctl.flows()) == 2
+
+
 def test_a_refused_flow_says_why(ofctl):
     done = ofctl.run("add-flow", "br0", "actions=group:99" if ofctl.version != "OpenFlow10"
-                     else "conj_id=1,actions=conjunction(1,1/2)")  # fmt: skip
+                     else "actions=multipath(eth_src,50,modulo_n,1,0,reg0[])")  # fmt: skip
     assert done.returncode == 1
     assert "OFPBAC_BAD_OUT_GROUP" in done.stderr or "OFPB" in done.stderr
     assert ofctl.flows() == []

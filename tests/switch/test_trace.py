@@ -14,6 +14,7 @@ from oko.datapath import Datapath, Frame
 from oko.model.flow import Bucket, DropBand, Group, Meter
 from oko.switch.bridge import Bridge
 from oko.text import parse_flow, parse_rules
+from oko.trace import tell
 
 ROOT = Path(__file__).resolve().parents[2]
 TRACES = ROOT / "examples" / "traces"
@@ -139,3 +140,20 @@ def test_programs_say_the_same_and_keep_their_state(path):
             insns = dict(dp.program_spec(1).decoded())
             assert insns[asked.insn].code == EXIT
             assert asked.branch == NO_INSN or insns[asked.branch].code & 7 in (5, 6)
+
+
+def test_which_conjunction_was_complete():
+    rules = (
+        "priority=9,in_port=1,actions=conjunction(7,1/2)",
+        "priority=9,udp,actions=conjunction(7,2/2)",
+        "priority=3,conj_id=7,actions=output:2",
+    )
+    with Datapath() as dp:
+        for number in (1, 2):
+            dp.add_port(number, kind="mem")
+        for rule in rules:
+            dp.add_flow(parse_flow(rule))
+        steps = dp.trace_frame(Frame(FRAME, 1, 10**9))
+        told = list(tell(steps, "packet", lambda flow: None, {}))
+    assert "    conjunction 7 is complete" in told
+    assert steps[-1].kind == 7 and steps[-1].arg == 2
