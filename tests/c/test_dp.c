@@ -132,6 +132,54 @@ static void test_filter_chain(void)
     oko_dp_free(dp);
 }
 
+/* A soft flow: dimension of n of conjunction id. */
+static void add_soft(struct oko_dp *dp, struct kit_flow flow, uint32_t id, uint16_t dimension,
+                     uint16_t n)
+{
+    struct kit_ops ops = {0};
+    uint16_t payload[2] = {dimension, n};
+    kit_begin(&ops, OKO_OP_APPLY);
+    memcpy(kit_op(&ops, OKO_OP_CONJUNCTION, id, 8), payload, sizeof payload);
+    kit_end(&ops);
+    flow.ops = &ops;
+    CHECK(kit_try(dp, flow) == 0);
+}
+
+/* Conjunctions lead to a second lookup, filters included; thousands are searched to their end. */
+static void test_conjunctions(void)
+{
+    for (uint32_t flags = 0; flags < 2; flags++) {
+        struct oko_dp *dp = kit_dp(1, flags ? OKO_DP_NO_CACHE : 0, 0);
+        kit_ports(dp, 9);
+        CHECK(kit_load_byte(dp, 1, 42, 'a') == 0);
+        kit_add(dp, .priority = 1, .output = 5);
+        for (uint32_t port = 1; port <= 2; port++)
+            add_soft(dp, (struct kit_flow){.priority = 10, .match = {{OKO_FIELD_IN_PORT, port}}}, 7,
+                     0, 2);
+        add_soft(
+            dp,
+            (struct kit_flow){.priority = 10, .cookie = 3, .match = {{OKO_FIELD_ETH_TYPE, 0x800}}},
+            7, 1, 2);
+        for (uint32_t id = 100; id < 600; id++) /* never complete: one dimension of 64 each */
+            add_soft(dp,
+                     (struct kit_flow){
+                         .priority = (uint16_t)(20 + id % 7),
+                         .match = {{OKO_FIELD_ETH_TYPE, 0x800}, {OKO_FIELD_IN_PORT, 1 + id % 3}}},
+                     id, (uint16_t)(id % 64), 64);
+        kit_add(dp, .priority = 3, .prog = 1, .output = 2, .match = {{OKO_FIELD_CONJ_ID, 7}});
+        kit_add(dp, .priority = 2, .output = 4, .cookie = 4, .match = {{OKO_FIELD_CONJ_ID, 7}});
+        kit_send(dp, 1, frame_a, 32, 1);
+        kit_send(dp, 2, frame_b, 5, 1);
+        kit_send(dp, 3, frame_a, 3, 1);
+        CHECK(kit_tx(dp, 2) == 32 && kit_tx(dp, 4) == 5 && kit_tx(dp, 5) == 3);
+        kit_add(dp, .command = OKO_FLOW_DELETE, .cookie = 3, .cookie_mask = 0xff);
+        kit_send(dp, 1, frame_a, 2, 1);
+        CHECK(kit_tx(dp, 2) == 32 && kit_tx(dp, 4) == 5 && kit_tx(dp, 5) == 5);
+        CHECK(kit_packets(dp, 4) == 5);
+        oko_dp_free(dp);
+    }
+}
+
 /* The batch entry is used whenever that cannot be observed, and only then. */
 static void test_programs_run_in_batches(void)
 {
@@ -481,6 +529,7 @@ int main(void)
     test_strict_and_loose();
     test_tables_and_action_set();
     test_filter_chain();
+    test_conjunctions();
     test_programs_run_in_batches();
     test_transaction_fails_whole();
     test_timeouts();
