@@ -146,6 +146,19 @@ struct kit_udp {
     uint8_t payload[22];
 };
 
+/* A soft flow: dimension (from 0) of n of conjunction id. */
+static inline void kit_soft(struct oko_dp *dp, struct kit_flow flow, uint32_t id,
+                            uint16_t dimension, uint16_t n)
+{
+    struct kit_ops ops = {0};
+    uint16_t payload[2] = {dimension, n};
+    kit_begin(&ops, OKO_OP_APPLY);
+    memcpy(kit_op(&ops, OKO_OP_CONJUNCTION, id, 8), payload, sizeof payload);
+    kit_end(&ops);
+    flow.ops = &ops;
+    CHECK(kit_try(dp, flow) == 0);
+}
+
 static inline void kit_frame(uint8_t out[64], const struct kit_udp *udp)
 {
     static const uint8_t head[14] = {2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0};

@@ -132,19 +132,6 @@ static void test_filter_chain(void)
     oko_dp_free(dp);
 }
 
-/* A soft flow: dimension of n of conjunction id. */
-static void add_soft(struct oko_dp *dp, struct kit_flow flow, uint32_t id, uint16_t dimension,
-                     uint16_t n)
-{
-    struct kit_ops ops = {0};
-    uint16_t payload[2] = {dimension, n};
-    kit_begin(&ops, OKO_OP_APPLY);
-    memcpy(kit_op(&ops, OKO_OP_CONJUNCTION, id, 8), payload, sizeof payload);
-    kit_end(&ops);
-    flow.ops = &ops;
-    CHECK(kit_try(dp, flow) == 0);
-}
-
 /* Conjunctions lead to a second lookup, filters included; thousands are searched to their end. */
 static void test_conjunctions(void)
 {
@@ -154,14 +141,14 @@ static void test_conjunctions(void)
         CHECK(kit_load_byte(dp, 1, 42, 'a') == 0);
         kit_add(dp, .priority = 1, .output = 5);
         for (uint32_t port = 1; port <= 2; port++)
-            add_soft(dp, (struct kit_flow){.priority = 10, .match = {{OKO_FIELD_IN_PORT, port}}}, 7,
+            kit_soft(dp, (struct kit_flow){.priority = 10, .match = {{OKO_FIELD_IN_PORT, port}}}, 7,
                      0, 2);
-        add_soft(
+        kit_soft(
             dp,
             (struct kit_flow){.priority = 10, .cookie = 3, .match = {{OKO_FIELD_ETH_TYPE, 0x800}}},
             7, 1, 2);
         for (uint32_t id = 100; id < 600; id++) /* never complete: one dimension of 64 each */
-            add_soft(dp,
+            kit_soft(dp,
                      (struct kit_flow){
                          .priority = (uint16_t)(20 + id % 7),
                          .match = {{OKO_FIELD_ETH_TYPE, 0x800}, {OKO_FIELD_IN_PORT, 1 + id % 3}}},

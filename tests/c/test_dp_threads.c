@@ -119,6 +119,34 @@ static void test_bundles_show_whole(void)
     oko_dp_free(dp);
 }
 
+/* Conjunctions come and go, in any order of their parts: every packet goes one way or the other. */
+static void test_conjunctions_change(void)
+{
+    struct oko_dp *dp = kit_dp(N_WORKERS, 0, 0);
+    struct forwarder f[N_WORKERS];
+    pthread_t threads[N_WORKERS];
+    kit_ports(dp, 3);
+    kit_add(dp, .priority = 1, .output = 2);
+    kit_soft(dp, (struct kit_flow){.priority = 9, .match = {{OKO_FIELD_ETH_TYPE, 0x800}}}, 7, 0, 2);
+    start(dp, f, threads, false);
+    for (uint32_t round = 0; round < 500; round++) {
+        for (uint32_t part = 0; part < 2; part++)
+            if ((round + part) % 2)
+                kit_add(dp, .priority = 5, .output = 3, .cookie = 5,
+                        .match = {{OKO_FIELD_CONJ_ID, 7}});
+            else
+                kit_soft(dp,
+                         (struct kit_flow){
+                             .priority = 9, .cookie = 5, .match = {{OKO_FIELD_UDP_SRC, round % 4}}},
+                         7, 1, 2);
+        kit_add(dp, .command = OKO_FLOW_DELETE, .cookie = 5, .cookie_mask = UINT64_MAX);
+    }
+    uint64_t packets = finish(f, threads);
+    CHECK(kit_drop(dp, OKO_DROP_MISS) == 0 && kit_tx(dp, 2) + kit_tx(dp, 3) == packets);
+    CHECK(kit_tx(dp, 3) > 0);
+    oko_dp_free(dp);
+}
+
 /* Programs come, go and are replaced; ports too; everything is read all the while. */
 static void test_everything_changes(void)
 {
@@ -368,6 +396,7 @@ static void test_replacing_beside_reloads(void)
 int main(void)
 {
     test_bundles_show_whole();
+    test_conjunctions_change();
     test_everything_changes();
     test_counters_of_removed_flows();
     test_learning_threads();
