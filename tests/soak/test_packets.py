@@ -73,6 +73,11 @@ def capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+ALLOCATOR_SLACK = 6 << 20
+"""How far what the allocator holds goes up and down (3 MB were seen) while what is in use stays. To
+forget 5 bytes for each flow of the long form would be more."""
+
+
 def soak(capture: Path, n_packets: int, flows: list[str], **options: object) -> Replayer:
     """Replays so many packets, collecting events now and then; checks memory."""
     with Replayer(
@@ -87,8 +92,8 @@ def soak(capture: Path, n_packets: int, flows: list[str], **options: object) -> 
         after = usage()
         assert before is not None and done >= n_packets
         assert after.heap - before.heap < 256 << 10
-        assert after.mapped - before.mapped < 2 << 20
-        assert after.resident - before.resident < 2 << 20
+        assert after.mapped - before.mapped < ALLOCATOR_SLACK
+        assert after.resident - before.resident < ALLOCATOR_SLACK
         assert after.mappings - before.mappings <= 4
         return r
 
