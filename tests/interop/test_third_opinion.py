@@ -151,9 +151,9 @@ def comparable_flow(flow: Flow, pushes: bool) -> bool:
     return all(map(fine, (*todo.apply, *todo.write)))
 
 
-def for_ofctl(flow: Flow) -> str:
-    """Our text; OpenFlow 1.5 has other names for what 1.0 did to VLAN tags."""
-    text = format_flow(flow)
+def for_ofctl(text: str) -> str:
+    """The text of a flow or group as OpenFlow 1.5 has it, with other names for what 1.0 did to VLAN
+    tags: what ovs-ofctl makes of mod_vlan_pcp in a bucket pushes a tag, whatever is there."""
     text = re.sub(
         r"mod_vlan_vid:(\d+)",
         lambda m: f"set_field:{0x1000 | int(m[1]):#x}/0x1fff->vlan_tci",
@@ -181,7 +181,7 @@ def test_open_vswitch_agrees(ovs: Ovs, seed: int) -> None:
             isinstance(a, (*_UNLIKE, act.PushVlan)) for b in group.buckets for a in b.actions
         ):
             group = group_of(rng, number, replace(options, groups=()))
-        if ovs.ofctl("add-group", "br0", format_group(group), check=False):
+        if ovs.ofctl("add-group", "br0", for_ofctl(format_group(group)), check=False):
             twin.set_group(group)
     pushes = seed % 3 != 0
     packets = [a for a in arrivals_of(rng, 60) if comparable_packet(a, 1 if pushes else 2)]
@@ -190,7 +190,7 @@ def test_open_vswitch_agrees(ovs: Ovs, seed: int) -> None:
         flow = replace(flow_of(rng, options, packets), flags=0)
         flow = replace(flow, priority=1000 - n)  # equal priorities are undefined there
         if comparable_flow(flow, pushes) and ovs.ofctl(
-            "add-flow", "br0", for_ofctl(flow), check=False
+            "add-flow", "br0", for_ofctl(format_flow(flow)), check=False
         ):
             twin.apply([FlowMod(flow)])
             installed.append(flow)
@@ -234,7 +234,7 @@ def test_open_vswitch_agrees_on_conjunctions(ovs: Ovs, seed: int) -> None:
         if not dimensions_of(flow) and (flow.table, flow.match) in soft:
             continue
         if comparable_flow(flow, False) and ovs.ofctl(
-            "add-flow", "br0", for_ofctl(flow), check=False
+            "add-flow", "br0", for_ofctl(format_flow(flow)), check=False
         ):
             twin.apply([FlowMod(flow)])
             installed.append(flow)
