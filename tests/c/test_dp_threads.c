@@ -3,6 +3,7 @@
 #include "dp_kit.h"
 
 #include <pthread.h>
+#include <sched.h>
 
 enum { N_WORKERS = 2 };
 
@@ -11,8 +12,8 @@ static bool stop;
 struct forwarder {
     struct oko_dp *dp;
     uint32_t index;
-    uint64_t packets;
-    bool sources; /* each packet from another source port */
+    uint64_t packets; /* atomic: `seen_by` watches it grow */
+    bool sources;     /* each packet from another source port */
 };
 
 static void *forward(void *arg)
@@ -20,13 +21,13 @@ static void *forward(void *arg)
     struct forwarder *f = arg;
     struct oko_worker *worker = oko_dp_worker(f->dp, f->index);
     static _Thread_local uint8_t frames[32][64];
-    uint64_t ns = SECOND;
+    uint64_t ns = SECOND, packets = 0;
     oko_worker_online(worker);
     while (!__atomic_load_n(&stop, __ATOMIC_RELAXED)) {
         struct oko_pkt pkts[32];
         memset(pkts, 0, sizeof pkts);
         for (uint32_t i = 0; i < 32; i++) {
-            uint16_t source = (uint16_t)(f->sources ? f->packets + i : i % 4);
+            uint16_t source = (uint16_t)(f->sources ? packets + i : i % 4);
             kit_frame(frames[i], &(struct kit_udp){.src = i, .sport = source});
             pkts[i].data = frames[i];
             pkts[i].len = 64;
@@ -35,8 +36,9 @@ static void *forward(void *arg)
             pkts[i].meta.wire_len = 64;
         }
         oko_worker_burst(worker, pkts, 32);
-        f->packets += 32;
-        if (f->packets % 4096 == 0) { /* idle for a moment */
+        packets += 32;
+        __atomic_store_n(&f->packets, packets, __ATOMIC_RELAXED);
+        if (packets % 4096 == 0) { /* idle for a moment */
             oko_worker_offline(worker);
             oko_worker_online(worker);
         }
@@ -51,6 +53,16 @@ static void start(struct oko_dp *dp, struct forwarder *f, pthread_t *threads, bo
     for (uint32_t i = 0; i < N_WORKERS; i++) {
         f[i] = (struct forwarder){.dp = dp, .index = i, .sources = sources};
         CHECK(pthread_create(&threads[i], NULL, forward, &f[i]) == 0);
+    }
+}
+
+/* Wait until every forwarder has done a whole burst that began after this call. */
+static void seen_by(const struct forwarder *f)
+{
+    for (uint32_t i = 0; i < N_WORKERS; i++) {
+        uint64_t before = __atomic_load_n(&f[i].packets, __ATOMIC_RELAXED);
+        while (__atomic_load_n(&f[i].packets, __ATOMIC_RELAXED) < before + 64)
+            sched_yield();
     }
 }
 
@@ -139,6 +151,8 @@ static void test_conjunctions_change(void)
                          (struct kit_flow){
                              .priority = 9, .cookie = 5, .match = {{OKO_FIELD_UDP_SRC, round % 4}}},
                          7, 1, 2);
+        if (round % 16 == 0)
+            seen_by(f);
         kit_add(dp, .command = OKO_FLOW_DELETE, .cookie = 5, .cookie_mask = UINT64_MAX);
     }
     uint64_t packets = finish(f, threads);
@@ -254,8 +268,7 @@ static void test_learning_threads(void)
     oko_dp_clock_start(dp, SECOND);
     start(dp, f, threads, true);
     for (uint32_t i = 0; i < 50; i++) {
-        struct timespec pause = {0, 2000000};
-        nanosleep(&pause, NULL);
+        seen_by(f);
         uint64_t cursor = 0, lost;
         while (oko_dp_flows(dp, &cursor, buffer, sizeof buffer) > 0)
             ;
