@@ -6,13 +6,21 @@
  *   -f  only rows whose name has this text
  *   -j  a JSON line per row instead of the table
  *
- * Each row is one operation on keys in random order, all of them once (100,000 entries: every
- * access is cold) or, of small maps, until 8,192 are done. The map's functions are called as
- * helpers are, by pointer; what the JIT makes of lookups is measured by bench-vm (d_flow). Keys of
- * hashes are 5-tuples in 16 bytes, values 8 bytes; prefixes are IPv4, of 8 to 32 bits, and
- * addresses random ones below some prefix. Times are thread CPU time. DPDK's part is there when its
- * library was; its tables run as its documents advise for one thread: hash by CRC, no locks, keys
- * with data; its LPM is a table of 2^24 entries, ours a trie. */
+ * Each row is one operation on keys in random order: 8,192 of 1,000 entries, or each of 100,000
+ * once. Before its time is taken, a row runs once over all of its keys, since the row before it
+ * left the caches full of another table. So "1k" is a table in the nearer caches, and "100k" one
+ * that only the last one holds, on both sides; keys themselves come in sequence and are prefetched.
+ * Operations do not depend on each other: as many are in flight as the CPU looks ahead.
+ *
+ * The map's functions are called as helpers are, by pointer. "in a program" is what a program sees:
+ * one that does nothing but the operation, with the packet as the key, run in bursts of 32 by the
+ * JIT's batch entry. Keys of hashes are 5-tuples in 16 bytes, values 8 bytes; prefixes are IPv4, of
+ * 16 to 32 bits, and addresses random ones below some prefix. Times are thread CPU time.
+ *
+ * DPDK's part is there when its library was. "rte_hash" is for one thread: hash by CRC, no locks,
+ * keys with data. "rte_hash, shared" gives what our maps give: writers beside writers and readers
+ * without locks. "rte_lpm" is a table of 2^24 entries. */
+#include "bpf/insn.h"
 #include "bpf/map.h"
 #include "bpf/prog.h"
 #include "qsbr.h"
@@ -34,7 +42,7 @@
 #pragma GCC diagnostic pop
 #endif
 
-enum { MIN_OPS = 8192, MAX_KEY = 16 };
+enum { MIN_OPS = 8192, PASSES_OF = 100000, MAX_KEY = 16, BURST = 32 };
 
 static void die(const char *what, const char *why)
 {
@@ -134,10 +142,11 @@ struct row {
     const char *name;
     const struct work *work;
     enum action action;
-    struct oko_map *map; /* NULL: a peer's */
-    struct oko_env *env;
-    void *peer;
-    uint64_t (*run_peer)(const struct row *row);
+    uint64_t (*run)(const struct row *row); /* all operations once: how many found or did it */
+    void *peer;                             /* a table of DPDK's */
+    struct oko_map *map;                    /* else ours */
+    struct oko_prog *prog;                  /* in a program */
+    struct oko_prog_in *in;                 /* a packet per operation: its key */
     double *ns;
     uint64_t found;
 };
@@ -146,23 +155,105 @@ static uint64_t run_own(const struct row *row)
 {
     const struct work *w = row->work;
     struct oko_map *map = row->map;
+    struct oko_env *env = oko_vm_env(map->vm, 0);
     const uint8_t *key = row->action == MISS ? w->absent : w->ops;
     uint64_t found = 0, value = 1;
     for (uint32_t i = 0; i < w->n_ops; i++, key += w->key_size) {
         if (row->action == UPDATE) {
-            found += map->ops->update(map, key, &value, row->env) == 0;
+            found += map->ops->update(map, key, &value, env) == 0;
         } else if (row->action == CHURN) {
-            found += map->ops->del(map, key, row->env) == 0;
-            found += map->ops->update(map, key, &value, row->env) == 0;
+            found += map->ops->del(map, key, env) == 0;
+            found += map->ops->update(map, key, &value, env) == 0;
             if (i % 32 == 31)
                 oko_qsbr_quiescent(oko_vm_qsbr(map->vm), 0);
         } else {
-            const uint64_t *at = map->ops->lookup(map, key, row->env);
+            const uint64_t *at = map->ops->lookup(map, key, env);
             found += at != NULL && *at == 1;
         }
     }
     return found;
 }
+
+/* ---------------------------------------------------------------- in a program */
+
+/* r0 = 1 if the map has, or was given, the first bytes of the packet with the value 1. */
+static struct oko_prog *make_program(struct oko_map *map, enum action action)
+{
+    enum { SIZE = 32 };
+    struct oko_insn code[SIZE];
+    uint32_t n = 0;
+    int key_size = (int)map->spec.key_size;
+#define PUT(op, dst, src, o, i)                                                                    \
+    (code[n++] =                                                                                   \
+         (struct oko_insn){.code = (op), .regs = (dst) | (src) << 4, .off = (o), .imm = (i)})
+    size_t too_short = n;
+    PUT(BPF_JMP | BPF_JLT | BPF_K, 2, 0, 0, key_size);
+    PUT(BPF_ALU64 | BPF_MOV | BPF_X, 6, 1, 0, 0);
+    PUT(BPF_LD | BPF_IMM | BPF_DW, 1, OKO_PSEUDO_MAP, 0, 0);
+    PUT(0, 0, 0, 0, 0);
+    PUT(BPF_ALU64 | BPF_MOV | BPF_X, 2, 6, 0, 0);
+    if (action == UPDATE) {
+        PUT(BPF_ST | BPF_MEM | BPF_DW, 10, 0, -8, 1);
+        PUT(BPF_ALU64 | BPF_MOV | BPF_X, 3, 10, 0, 0);
+        PUT(BPF_ALU64 | BPF_ADD | BPF_K, 3, 0, 0, -8);
+        PUT(BPF_JMP | BPF_CALL, 0, 0, 0, OKO_HELPER_MAP_UPDATE);
+        PUT(BPF_JMP | BPF_JNE | BPF_K, 0, 0, 2, 0);
+    } else {
+        PUT(BPF_JMP | BPF_CALL, 0, 0, 0, OKO_HELPER_MAP_LOOKUP);
+        PUT(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 4, 0);
+        PUT(BPF_LDX | BPF_MEM | BPF_DW, 1, 0, 0, 0);
+        PUT(BPF_JMP | BPF_JNE | BPF_K, 1, 0, 2, 1);
+    }
+    PUT(BPF_ALU64 | BPF_MOV | BPF_K, 0, 0, 0, 1);
+    PUT(BPF_JMP | BPF_EXIT, 0, 0, 0, 0);
+    code[too_short].off = (int16_t)(n - too_short - 1);
+    PUT(BPF_ALU64 | BPF_MOV | BPF_K, 0, 0, 0, 0);
+    PUT(BPF_JMP | BPF_EXIT, 0, 0, 0, 0);
+#undef PUT
+    struct oko_func_spec func = {.insn = 0};
+    struct oko_prog_spec spec = {.name = "row",
+                                 .insns = code,
+                                 .n_insns = n,
+                                 .n_funcs = 1,
+                                 .funcs = &func,
+                                 .n_maps = 1,
+                                 .maps = &map->spec};
+    struct oko_prog *first, *prog;
+    struct oko_error error = {0};
+    if (oko_prog_load(map->vm, &spec, NULL, NULL, &first, &error) ||
+        oko_prog_with_map(first, 0, map, &prog, &error))
+        die("program", error.reason);
+    oko_prog_unref(first);
+    return prog;
+}
+
+static uint64_t run_program(const struct row *row)
+{
+    struct oko_env *env = oko_vm_env(row->map->vm, 0);
+    uint64_t found = 0;
+    for (uint32_t i = 0; i < row->work->n_ops; i += BURST) {
+        uint32_t n = row->work->n_ops - i < BURST ? row->work->n_ops - i : BURST;
+        uint64_t todo = UINT64_MAX >> (64 - n);
+        found += (uint64_t)__builtin_popcountll(
+            oko_prog_exec(row->prog, env, false, row->in + i, todo, NULL));
+    }
+    return found;
+}
+
+static struct row program_row(const struct work *w, struct oko_map *map, enum action action)
+{
+    static struct oko_meta meta;
+    const uint8_t *keys = action == MISS ? w->absent : w->ops;
+    struct row row = {.work = w, .map = map, .run = run_program, .prog = make_program(map, action)};
+    row.in = calloc(w->n_ops, sizeof(*row.in));
+    if (!row.in)
+        die("packets", "out of memory");
+    for (uint32_t i = 0; i < w->n_ops; i++)
+        row.in[i] = (struct oko_prog_in){keys + (size_t)i * w->key_size, w->key_size, &meta};
+    return row;
+}
+
+/* ---------------------------------------------------------------- DPDK's tables */
 
 #ifdef HAVE_DPDK
 static uint64_t run_rte_hash(const struct row *row)
@@ -224,7 +315,7 @@ static bool start_dpdk(void)
     return rte_eal_init(8, arguments) >= 0;
 }
 
-static void *make_rte_hash(const struct work *w)
+static void *make_rte_hash(const struct work *w, uint8_t flags)
 {
     static int n;
     char name[32];
@@ -232,7 +323,8 @@ static void *make_rte_hash(const struct work *w)
     struct rte_hash_parameters p = {.name = name,
                                     .entries = w->n_entries * 2, /* it fills up to about 90 % */
                                     .key_len = w->key_size,
-                                    .hash_func = rte_hash_crc};
+                                    .hash_func = rte_hash_crc,
+                                    .extra_flag = flags};
     struct rte_hash *hash = rte_hash_create(&p);
     for (uint32_t i = 0; hash && i < w->n_entries; i++)
         if (rte_hash_add_key_data(hash, w->entries + 16ull * i, (void *)1))
@@ -312,10 +404,13 @@ static void measure(int rounds, bool json)
     for (int r = -1; r < rounds; r++) { /* the first warms up */
         for (int k = 0; k < n_rows; k++) {
             struct row *row = &rows[(k + r + n_rows) % n_rows];
+            uint32_t n_ops = row->work->n_ops, passes = (PASSES_OF + n_ops - 1) / n_ops;
+            row->found = row->run(row); /* fills the caches again */
             double start = now();
-            row->found = row->map ? run_own(row) : row->run_peer(row);
+            for (uint32_t i = 0; i < passes; i++)
+                row->found = row->run(row);
             if (r >= 0)
-                row->ns[r] = (now() - start) / row->work->n_ops / (row->action == CHURN ? 2 : 1);
+                row->ns[r] = (now() - start) / passes / n_ops / (row->action == CHURN ? 2 : 1);
         }
     }
     for (int i = 0; i < n_rows; i++) {
@@ -350,7 +445,6 @@ int main(int argc, char **argv)
     struct oko_vm *vm;
     if (oko_vm_new(&opts, &vm))
         die("vm", "out of memory");
-    struct oko_env *env = oko_vm_env(vm, 0);
 #ifdef HAVE_DPDK
     bool dpdk = start_dpdk();
     if (!dpdk)
@@ -364,30 +458,43 @@ int main(int argc, char **argv)
         works[s][1] = make_work(n, true);
         const struct work *flows = &works[s][0], *prefixes = &works[s][1];
         static const struct {
-            const char *name;
+            const char *name, *in_program;
             uint32_t type;
-        } hashes[] = {{"hash", OKO_MAP_HASH}, {"lru", OKO_MAP_LRU_HASH}};
-        for (int h = 0; h < 2; h++) {
-            struct oko_map *map = make_map(vm, hashes[h].type, flows);
-            for (enum action action = HIT; action <= CHURN; action++)
-                add_row(filter, hashes[h].name, n, action,
-                        (struct row){.work = flows, .map = map, .env = env});
+        } kinds[] = {{"hash", "hash, in a program,", OKO_MAP_HASH},
+                     {"lru", "lru, in a program,", OKO_MAP_LRU_HASH},
+                     {"lpm", "lpm, in a program,", OKO_MAP_LPM_TRIE}};
+        for (int k = 0; k < 3; k++) {
+            const struct work *w = kinds[k].type == OKO_MAP_LPM_TRIE ? prefixes : flows;
+            enum action last = kinds[k].type == OKO_MAP_LPM_TRIE ? HIT : CHURN;
+            struct oko_map *map = make_map(vm, kinds[k].type, w);
+            for (enum action action = HIT; action <= last; action++)
+                add_row(filter, kinds[k].name, n, action,
+                        (struct row){.work = w, .map = map, .run = run_own});
+            for (enum action action = HIT; action <= UPDATE && action <= last; action++)
+                add_row(filter, kinds[k].in_program, n, action, program_row(w, map, action));
         }
-        add_row(filter, "lpm", n, HIT,
-                (struct row){
-                    .work = prefixes, .map = make_map(vm, OKO_MAP_LPM_TRIE, prefixes), .env = env});
 #ifdef HAVE_DPDK
-        void *hash = dpdk ? make_rte_hash(flows) : NULL;
-        for (enum action action = HIT; hash && action <= CHURN; action++)
-            add_row(filter, "rte_hash", n, action,
-                    (struct row){.work = flows, .peer = hash, .run_peer = run_rte_hash});
-        for (enum action action = HIT; hash && action <= MISS; action++)
-            add_row(filter, "rte_hash, bulk of 32,", n, action,
-                    (struct row){.work = flows, .peer = hash, .run_peer = run_rte_hash_bulk});
+        static const struct {
+            const char *name;
+            uint8_t flags;
+        } hashes[] = {{"rte_hash", 0},
+                      {"rte_hash, shared,", RTE_HASH_EXTRA_FLAGS_RW_CONCURRENCY_LF |
+                                                RTE_HASH_EXTRA_FLAGS_MULTI_WRITER_ADD}};
+        for (int h = 0; dpdk && h < 2; h++) {
+            void *hash = make_rte_hash(flows, hashes[h].flags);
+            /* without locks a deleted key's place has to be given back by its user */
+            enum action last = h == 0 ? CHURN : UPDATE;
+            for (enum action action = HIT; hash && action <= last; action++)
+                add_row(filter, hashes[h].name, n, action,
+                        (struct row){.work = flows, .peer = hash, .run = run_rte_hash});
+            for (enum action action = HIT; h == 0 && hash && action <= MISS; action++)
+                add_row(filter, "rte_hash, bulk of 32,", n, action,
+                        (struct row){.work = flows, .peer = hash, .run = run_rte_hash_bulk});
+        }
         void *lpm = dpdk ? make_rte_lpm(prefixes) : NULL;
         if (lpm)
             add_row(filter, "rte_lpm", n, HIT,
-                    (struct row){.work = prefixes, .peer = lpm, .run_peer = run_rte_lpm});
+                    (struct row){.work = prefixes, .peer = lpm, .run = run_rte_lpm});
 #endif
     }
     oko_qsbr_online(oko_vm_qsbr(vm), 0);
