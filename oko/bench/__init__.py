@@ -48,7 +48,7 @@ def print_table(results: Sequence[Result]) -> None:
     console = Console()
     for group in dict.fromkeys(result.benchmark.group for result in results):
         table = Table(title=group, title_justify="left")
-        table.add_column("benchmark")
+        table.add_column("benchmark", no_wrap=True, overflow="fold")
         measure = next(r.benchmark.measure for r in results if r.benchmark.group == group)
         for heading in (measure, "min", "max", "M/s"):
             table.add_column(heading, justify="right")

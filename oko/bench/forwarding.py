@@ -7,6 +7,7 @@ tools/gen_workloads.py; rates are CPU time of the forwarding thread per packet.
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import os
 import threading
@@ -15,14 +16,18 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 
 from oko.bench.registry import Goal, Sample, Unavailable, benchmark
-from oko.bench.workloads import ROOT, workload
+from oko.bench.workloads import ROOT, five_tuples, workload
 from oko.bpf.asm import assemble
+from oko.bpf.elf import read_object
 from oko.bpf.spec import FuncSpec, ProgramSpec
+from oko.bpf.toolchain import compile_source
 from oko.datapath import Datapath
+from oko.errors import ToolchainError
 from oko.model.flow import DELETE_STRICT
 from oko.replayer import Replayer
 from oko.text.flows import parse_flow_mod
 
+Run = Generator[Callable[[], Sample], None, None]
 SLICE = 0.2  # seconds of one sample
 FLOWS = {"udp64_f1": 1, "udp64_f1k": 1_000, "udp64_f100k": 100_000, "udp64_f1m": 1_000_000}
 FLOWS |= {"imix_f1k": 1_000, "acl64_f1k": 1_000, "acl64_f100k": 100_000}
@@ -36,9 +41,11 @@ def replaying(
     workers: int = 1,
     cache: bool = True,
     changes: int = 0,
-) -> Generator[Callable[[], Sample], None, None]:
+    fill: Callable[[Datapath], None] | None = None,
+) -> Run:
     """A benchmark body: the capture over and over through the rules. program: number 1, or several
-    by number. changes: flow-mods a second that another thread makes meanwhile."""
+    by number. changes: flow-mods a second that another thread makes meanwhile. fill: puts into the
+    datapath what rules and programs do not say."""
     programs = program if isinstance(program, dict) else {1: program} if program else {}
     for source in programs.values():
         if isinstance(source, Path) and not source.exists():
@@ -62,6 +69,8 @@ def replaying(
                 dump_maps=False,
             )
         )
+        if fill:
+            fill(replayer.datapath)
         if changes:
             stack.enter_context(_changing(replayer.datapath, changes))
         packets = 0
@@ -131,7 +140,7 @@ def _register(rules: str, capture: str) -> None:
         flows=FLOWS[capture],
         programs=0,
     )
-    def body() -> Generator[Callable[[], Sample], None, None]:
+    def body() -> Run:
         yield from replaying(capture, f"{rules}.flows")
 
 
@@ -155,7 +164,7 @@ def _register_changing(rules: str) -> None:
         flows=1_000,
         flow_mods_per_second=1_000,
     )
-    def body() -> Generator[Callable[[], Sample], None, None]:
+    def body() -> Run:
         yield from replaying("udp64_f1k", f"{rules}.flows", changes=1_000)
 
 
@@ -170,16 +179,44 @@ FILTERED = ["priority=10,filter_prog=1,actions=output:2", "priority=1,actions=ou
 
 
 @benchmark("filter/none", "filter on every packet", flows=1_000, rules=2, programs=0)
-def _none() -> Generator[Callable[[], Sample], None, None]:
+def _none() -> Run:
     yield from replaying("udp64_f1k", ["priority=10,actions=output:2"])
 
 
 @benchmark("filter/trivial", "filter on every packet", flows=1_000, rules=2, programs=1)
-def _trivial() -> Generator[Callable[[], Sample], None, None]:
+def _trivial() -> Run:
     yield from replaying("udp64_f1k", FILTERED, TRIVIAL)
 
 
-def _register_added(name: str, program: ProgramSpec | Path, capture: str, goal: float) -> None:
+def flow_map(entries: int) -> ProgramSpec:
+    """tools/bench/filters/d_flow.c: is the 5-tuple in a hash table? compiled for so many entries.
+
+    Raises Unavailable where source or compiler are missing."""
+    source = ROOT / "tools" / "bench" / "filters" / "d_flow.c"
+    try:
+        return read_object(compile_source(source, defines=(f"ENTRIES={entries}",)), "flow_map")
+    except ToolchainError as error:
+        raise Unavailable(str(error)) from None
+
+
+def _fill_flow_map(capture: str, datapath: Datapath) -> None:
+    """Puts every flow of a capture into d_flow.c's table, so that each packet is found."""
+    if datapath.programs():
+        table = datapath.maps(1)["flows"]
+        for source, destination in five_tuples(capture):
+            table[source + destination + b"\x11\0\0\0"] = (1).to_bytes(8, "little")
+
+
+ENTRIES = {"udp64_f1k": 1_024, "udp64_f100k": 131_072}
+"""Of the flow table, by capture; those that tools/compare measures d_flow with."""
+
+
+def _flow_map(capture: str) -> Run:
+    fill = functools.partial(_fill_flow_map, capture)
+    yield from replaying(capture, FILTERED, flow_map(ENTRIES[capture]), fill=fill)
+
+
+def _register_added(name: str, capture: str, goal: float, with_filter: Callable[[], Run]) -> None:
     """What a filter on every packet adds: the difference of two samples next to each other."""
 
     @benchmark(
@@ -189,29 +226,33 @@ def _register_added(name: str, program: ProgramSpec | Path, capture: str, goal: 
         flows=FLOWS[capture],
         programs=1,
     )
-    def body() -> Generator[Callable[[], Sample], None, None]:
+    def body() -> Run:
         with contextlib.ExitStack() as stack:
             samples = []
-            for rules, filters in ((FILTERED[-1:], None), (FILTERED, program)):
-                one = replaying(capture, rules, filters)
+            for one in (replaying(capture, FILTERED[-1:]), with_filter()):
                 samples.append(next(one))
                 stack.callback(next, one, None)
 
             def sample() -> Sample:
-                without, with_filter = samples[0](), samples[1]()
-                return Sample(10**6, (with_filter.ns - without.ns) * 1e-3)
+                without, filtered = samples[0](), samples[1]()
+                return Sample(10**6, (filtered.ns - without.ns) * 1e-3)
 
             yield sample
 
 
-_register_added("trivial", TRIVIAL, "udp64_f1k", 2)
-for _capture, _goal in (("udp64_f1k", 6), ("udp64_f100k", 35)):
-    _register_added(
-        f"rate_limiter/{_capture}",
-        ROOT / "examples" / "bpf" / "rate_limiter.o",
-        _capture,
-        _goal,
-    )
+def _register_capture(capture: str, trivial: float, lookup: float, bucket: float) -> None:
+    """The three that goals are set for, in ns that they may add."""
+    rate_limiter = ROOT / "examples" / "bpf" / "rate_limiter.o"
+    for name, goal, with_filter in (
+        ("trivial", trivial, lambda: replaying(capture, FILTERED, TRIVIAL)),
+        ("flow_map", lookup, lambda: _flow_map(capture)),
+        ("rate_limiter", bucket, lambda: replaying(capture, FILTERED, rate_limiter)),
+    ):
+        _register_added(f"{name}/{capture}", capture, goal, with_filter)
+
+
+_register_capture("udp64_f1k", 2, 8, 6)
+_register_capture("udp64_f100k", 2, 35, 35)
 
 
 def _register_example(name: str, flows: int) -> None:
@@ -220,10 +261,24 @@ def _register_example(name: str, flows: int) -> None:
     @benchmark(
         f"filter/{name}/{capture}", "filter on every packet", flows=flows, rules=2, programs=1
     )
-    def body() -> Generator[Callable[[], Sample], None, None]:
+    def body() -> Run:
         yield from replaying(capture, FILTERED, ROOT / "examples" / "bpf" / f"{name}.o")
 
 
+def _register_flow_map(capture: str) -> None:
+    @benchmark(
+        f"filter/flow_map/{capture}",
+        "filter on every packet",
+        flows=FLOWS[capture],
+        rules=2,
+        programs=1,
+    )
+    def body() -> Run:
+        yield from _flow_map(capture)
+
+
+for _capture in ENTRIES:
+    _register_flow_map(_capture)
 for _name in ("stateless_firewall", "rate_limiter", "heavy_hitter", "port_scan"):
     for _flows in (1_000, 100_000):
         _register_example(_name, _flows)
@@ -243,7 +298,7 @@ def _register_workers(rules: str, workers: int) -> None:
         flows=1_000,
         workers=workers,
     )
-    def body() -> Generator[Callable[[], Sample], None, None]:
+    def body() -> Run:
         if len(os.sched_getaffinity(0)) < workers:
             raise Unavailable(f"fewer than {workers} cores")
         yield from replaying("udp64_f1k", f"{rules}.flows", workers=workers)

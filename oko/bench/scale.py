@@ -15,10 +15,9 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Generator
 from pathlib import Path
 
-from oko.bench.forwarding import replaying
+from oko.bench.forwarding import Run, replaying
 from oko.bench.registry import Goal, Sample, benchmark
 from oko.bench.workloads import workload
 from oko.bpf.asm import assemble
@@ -27,7 +26,6 @@ from oko.datapath import Datapath
 from oko.model.flow import DELETE_STRICT
 from oko.text.flows import parse_flow_mod
 
-Run = Generator[Callable[[], Sample], None, None]
 SAYS_NO = ProgramSpec("no", assemble("mov %r0, 0\nexit"), (FuncSpec("entry", 0),))
 TRACES = {1: "udp64_f1", 1_000: "udp64_f1k", 100_000: "udp64_f100k", 1_000_000: "udp64_f1m"}
 

@@ -7,8 +7,10 @@ folder. The same generator feeds the peers (tools/compare), so figures can be pu
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from oko.bench.registry import Unavailable
@@ -44,3 +46,16 @@ def workload(name: str) -> Path:
         stdout=subprocess.DEVNULL,
     )
     return path
+
+
+def five_tuples(capture: str) -> Iterator[tuple[bytes, bytes]]:
+    """Each flow of a capture of the suite once: (both addresses, both ports) as in the packet."""
+    data = workload(f"{capture}.pcap").read_bytes()
+    seen, at = set(), 24
+    while at < len(data):
+        (length,) = struct.unpack_from("<I", data, at + 8)
+        ends = data[at + 42 : at + 50], data[at + 50 : at + 54]
+        if ends not in seen:
+            seen.add(ends)
+            yield ends
+        at += 16 + length

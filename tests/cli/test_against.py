@@ -111,9 +111,9 @@ def test_ratios_are_to_the_best_form_of_a_peer() -> None:
     head, flow, payload = against_report.filter_rows(result)
     assert dict(zip(head, flow, strict=True))["kernel/oko"] == "4.00x"
     assert dict(zip(head, flow, strict=True))["dpdk/oko"] == "1.80x"
-    assert dict(zip(head, flow, strict=True))["goal"] == "2x missed"
+    assert dict(zip(head, flow, strict=True))["beside JITs"] == "2x **missed**"
     assert dict(zip(head, payload, strict=True))["dpdk"] == "refused"
-    assert dict(zip(head, payload, strict=True))["goal"] == ""
+    assert dict(zip(head, payload, strict=True))["beside JITs"] == ""
 
     for who, ns in {"oko": 40.0, "testpmd": 20.0, "ovs-dpdk": 100.0}.items():
         result.forwarding.append(Figure("exact/udp64_f1k", who, [ns]))
@@ -123,6 +123,32 @@ def test_ratios_are_to_the_best_form_of_a_peer() -> None:
     assert against_report.markdown([["a", "b"], ["c", "1"]]) == (
         "| a | b |\n| --- | ---: |\n| c | 1 |\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("what", "native", "ours", "verdict"),
+    [
+        ("c_counter", 2.0, 2.5, "1.25x the time, of 1.25x: met"),
+        ("c_counter", 2.0, 2.6, "1.30x the time, of 1.25x: **missed**"),
+        ("d_flow", 15.0, 6.0, "2.50x as fast, of 2.5x: met"),
+        ("d_flow_100k", 30.0, 20.0, "1.50x as fast, of 1.8x: **missed**"),
+        ("f_firewall", 20.0, 5.5, "5.5 ns, of 5.6: met"),
+        ("h_sketch", 20.0, 8.3, "8.3 ns, of 8.2: **missed**"),
+        ("a_trivial", 1.0, 2.0, ""),
+    ],
+)
+def test_goals_beside_native_are_judged(
+    what: str, native: float, ours: float, verdict: str
+) -> None:
+    result = Comparison("", "", {}, "")
+    result.filters = [Figure(what, "native", [native]), Figure(what, "jit-batch", [ours])]
+    head, row = against_report.filter_rows(result)
+    assert dict(zip(head, row, strict=True))["beside native"] == verdict
+
+
+def test_every_filter_with_a_goal_is_there() -> None:
+    sources = {path.stem for path in (ROOT / "tools" / "bench" / "filters").glob("?_*.c")}
+    assert {name.removesuffix("_100k") for name in against_report.FILTER_GOALS} <= sources
 
 
 def test_unknown_peer_and_core_are_usage_errors(capsys: pytest.CaptureFixture[str]) -> None:

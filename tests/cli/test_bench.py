@@ -155,7 +155,9 @@ def test_the_long_program_has_a_thousand_instructions() -> None:
     assert thousand_instructions().n_insns == 1000
 
 
-@pytest.mark.parametrize("pattern", ["load/1000", "filter/trivial/added", "workers/forward/*"])
+@pytest.mark.parametrize(
+    "pattern", ["load/1000", "load/d_flow", "filter/trivial/udp64_f1k/added", "workers/forward/*"]
+)
 def test_benchmarks_with_goals_run(pattern: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--rounds", "1", "--json", "-", pattern]) == 0
     records = [json.loads(line) for line in capsys.readouterr().out.splitlines()[1:]]
@@ -175,6 +177,26 @@ def test_mask_rules_have_as_many_masks() -> None:
         rules = [parse_flow_mod(rule) for rule in mask_rules(n)]
         masks = {tuple((f.name, m) for f, _, m in rule.flow.match.fields) for rule in rules}
         assert len(masks) == n + 1
+
+
+def test_every_packet_is_found_in_the_flow_map() -> None:
+    try:
+        program = forwarding.flow_map(1_024)
+    except Unavailable as error:
+        pytest.skip(str(error))  # no compiler for BPF
+    filled: list[Datapath] = []
+
+    def fill(datapath: Datapath) -> None:
+        forwarding._fill_flow_map("udp64_f1k", datapath)
+        filled.append(datapath)
+
+    body = forwarding.replaying("udp64_f1k", forwarding.FILTERED, program, fill=fill)
+    next(body)()
+    (datapath,) = filled
+    (counted,) = datapath.programs()
+    assert len(datapath.maps(1)["flows"]) == 1_000
+    assert counted.matches == counted.runs >= 8_000
+    next(body, None)
 
 
 def test_flows_change_meanwhile() -> None:
