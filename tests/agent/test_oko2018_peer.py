@@ -25,7 +25,7 @@ class Client:
         self.version = version
         self._xid = 100
         self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.settimeout(20)
+        self._socket.settimeout(60)
         self._socket.connect(str(path))
         self._socket.sendall(common.message(version, common.HELLO, 1))
         assert self._next()[1] == common.HELLO
@@ -166,7 +166,7 @@ def test_flows(client: Client, run_dir: Path, nxm: bool) -> None:
 
 def test_a_peer_that_offers_only_other_versions(run_dir: Path) -> None:
     with socket.socket(socket.AF_UNIX) as peer:
-        peer.settimeout(10)
+        peer.settimeout(60)
         peer.connect(str(run_dir / "br0.oko"))
         peer.sendall(bytes((6, 0, 0, 16, 0, 0, 0, 1)) + bytes.fromhex("0001000800000040"))
         data = b""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from pathlib import Path
 
 import pytest
 from conversation import Peer, made_agent
+from waiting import PATIENCE
 
 from oko.datapath import Frame
 from oko.openflow import common, flow_stats, roles
@@ -321,13 +323,16 @@ def test_periodic_maps(blocked):
 
     async def listen() -> list[bytes]:
         await peer.ask(ext.encode(OF13, ext.Subscribe(5, interval=20, maps=(0,)), 1))
-        await asyncio.sleep(0.15)
-        heard = peer.told.take()
+        heard: list[bytes] = []
+        while len(heard) < 3:
+            await asyncio.sleep(0.005)
+            heard += peer.told.take()
         peer.session.close()
         await asyncio.sleep(0.05)
         assert peer.told.take() == []
         return heard
 
-    heard = asyncio.run(listen())
-    assert 2 <= len(heard) <= 8
+    began = time.monotonic()
+    heard = asyncio.run(asyncio.wait_for(listen(), PATIENCE))
+    assert (len(heard) - 1) * 0.02 <= time.monotonic() - began
     assert ext.decode(heard[0]).entries == ((key(1), ONE),)

@@ -418,7 +418,7 @@ def test_watch_runs_again_on_save(counter: Path) -> None:
         counter.write_text("int entry(void) { return x; }")
         assert "oko-bpf: " in until(lines, "oko-bpf: ")
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=20) == 1
+        assert process.wait(timeout=60) == 1
     finally:
         process.kill()
         process.wait()

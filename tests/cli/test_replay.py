@@ -15,7 +15,6 @@ import sys
 import termios
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ import pytest
 import zstandard
 from captures import pcap, pcapng
 from oracle_frames import frames, parse
+from waiting import wait_until
 
 import oko
 from oko.replaytool import main
@@ -282,7 +282,7 @@ def test_pace_is_kept(jumps: Path, capsys: Capsys) -> None:
     assert report["packets"] == 25
     assert 0.24 <= report["seconds"] <= time.monotonic() - began
     report = run_json(capsys, jumps, "-f", ALL, "--pps", 1000, "--duration", 0.2)
-    assert 0.2 <= report["seconds"] < 1
+    assert report["seconds"] >= 0.2
     assert 100 < report["packets"] <= 201
 
 
@@ -555,7 +555,7 @@ def test_kinds_of_input(tmp_path: Path, kind: str) -> None:
         process = command(*args, stdin=stdin)
         if kind == "fifo":
             path.write_bytes(data)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=60)
     assert process.returncode == 0 and err == ""
     assert json.loads(out)["packets"] == 328
 
@@ -673,16 +673,9 @@ def test_disk_full_later(tmp_path: Path, workers: int) -> None:
 
     process = command(HTTP, "-f", ALL, "--loop", 200, "--write", f"2={out}", "--workers", workers,
                       preexec_fn=limit)  # fmt: skip
-    text, err = process.communicate(timeout=30)
+    text, err = process.communicate(timeout=60)
     assert process.returncode == 1 and text == ""
     assert err == f"oko-replay: {out}: File too large\n"
-
-
-def wait_until(done: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def test_ctrl_c_shows_what_was_done(tmp_path: Path) -> None:
@@ -827,7 +820,7 @@ def on_terminal(*args: object) -> str:
             break
         shown += piece
     os.close(master)
-    assert process.wait(timeout=20) == 0
+    assert process.wait(timeout=60) == 0
     return shown.decode()
 
 

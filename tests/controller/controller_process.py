@@ -9,9 +9,10 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
+
+from waiting import PATIENCE, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "switch"))
@@ -31,7 +32,7 @@ def environment(hub: str = "native") -> dict[str, str]:
 def run_controller(*arguments: str) -> tuple[int, str]:
     """Exit status and standard error of one that ends by itself."""
     done = subprocess.run(
-        [*COMMAND, *arguments], capture_output=True, text=True, timeout=30, env=environment()
+        [*COMMAND, *arguments], capture_output=True, text=True, timeout=60, env=environment()
     )
     return done.returncode, done.stderr
 
@@ -67,32 +68,34 @@ class Controller:
         """What it logged so far."""
         return Path(self._log.name).read_text().splitlines()
 
-    def wait_for(self, text: str, seconds: float = 15) -> str:
+    def wait_for(self, text: str) -> str:
         """The first line of the log that contains text."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            for line in self.log():
-                if text in line:
-                    return line
-            if self.process.poll() is not None:
-                break
-            time.sleep(0.02)
-        raise AssertionError(f"no {text!r} in the log:\n" + "\n".join(self.log()))
+
+        def found() -> list[str]:
+            return [line for line in self.log() if text in line]
+
+        def say() -> str:
+            return f"no {text!r} in the log:\n" + "\n".join(self.log())
+
+        wait_until(lambda: found() or self.process.poll() is not None, say)
+        assert found(), say()
+        return found()[0]
 
     def _wait_until_listening(self) -> None:
-        end = time.monotonic() + 30
-        while time.monotonic() < end and self.process.poll() is None:
+        def listens() -> bool:
+            assert self.process.poll() is None, "it ended:\n" + "\n".join(self.log())
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
-                return
-            time.sleep(0.05)
-        raise AssertionError("nobody listens:\n" + "\n".join(self.log()))
+                return True
+            return False
+
+        wait_until(listens, lambda: "nobody listens:\n" + "\n".join(self.log()), every=0.05)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Its exit status after a signal."""
         if self.process.poll() is None:
             self.process.send_signal(number)
         try:
-            return self.process.wait(10)
+            return self.process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()

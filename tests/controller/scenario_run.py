@@ -38,7 +38,7 @@ def run_scenarios(
             controller.port, tmp_path / "run", "--protocols", "OpenFlow" + version.replace(".", "")
         ),
     ):
-        controller.wait_for("FINISHED", 60)
+        controller.wait_for("FINISHED")
         assert controller.stop() == 0
         results = {}
         for line in controller.log():

@@ -306,7 +306,7 @@ class Scenarios(app_manager.OSKenApp):
 
         for i in range(8):
             hub.spawn(worker, i)
-        failures = [done.get(timeout=30) for _ in range(8)]
+        failures = [done.get(timeout=60) for _ in range(8)]
         return {"failures": "".join(failures), "entries": len(programs.dump(number, name))}
 
     def scenario_numbers(self, datapath: Any, programs: FilterPrograms) -> Any:
@@ -328,8 +328,9 @@ def refused(function: Any) -> Any:
     return None
 
 
-def wait_until(function: Any, seconds: float = 10.0) -> bool:
-    for _ in range(int(seconds / 0.05)):
+def wait_until(function: Any) -> bool:
+    """As waiting.wait_until(), but other green threads go on."""
+    for _ in range(1200):
         if function():
             return True
         hub.sleep(0.05)

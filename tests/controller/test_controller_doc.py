@@ -28,7 +28,7 @@ def test_the_application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         with switch_with("scan.pcap", controller, tmp_path) as switch:
             controller.wait_for("guarded by program 1")
             controller.wait_for("10.0.0.11 tried")
-            time.sleep(0.5)
+            time.sleep(1)
             since = time.time()
             time.sleep(2)
             assert switch.stop() == 0

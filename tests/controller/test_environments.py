@@ -31,6 +31,6 @@ def test_os_ken(tmp_path: Path, release: str, hub: str) -> None:
     codec = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not long"]
     codec += ["tests/controller/test_extension.py"]
     done = subprocess.run(
-        codec, cwd=ROOT, env=environment(hub), capture_output=True, text=True, timeout=300
+        codec, cwd=ROOT, env=environment(hub), capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stdout[-3000:]

@@ -11,6 +11,7 @@ import pytest
 from os_ken.base import app_manager  # noqa: F401 - first: os-ken's modules import one another
 from os_ken.controller import handler
 from os_ken.ofproto import ofproto_parser, ofproto_protocol
+from waiting import PATIENCE
 
 from oko.controller import events
 from oko.controller.programs import FilterPrograms, NoAnswer, Refused
@@ -119,13 +120,13 @@ def test_a_silent_switch() -> None:
     start = time.monotonic()
     with pytest.raises(NoAnswer, match=r"within 0.3 s") as caught:
         programs.load(b"x")
-    assert 0.2 < time.monotonic() - start < 3 and "hub.spawn" in caught.value.hint
+    assert time.monotonic() - start > 0.2 and "hub.spawn" in caught.value.hint
 
 
 @pytest.mark.parametrize("how", ("socket", "state"))
 def test_the_connection_ends_meanwhile(how: str) -> None:
     switch = Switch(lambda data: [])
-    programs = FilterPrograms(switch, timeout=30)
+    programs = FilterPrograms(switch, timeout=PATIENCE)
 
     def end() -> None:
         if how == "socket":
@@ -134,10 +135,8 @@ def test_the_connection_ends_meanwhile(how: str) -> None:
             switch.state = handler.DEAD_DISPATCHER
 
     threading.Timer(0.1, end).start()
-    start = time.monotonic()
-    with pytest.raises(NoAnswer, match="ended before"):
+    with pytest.raises(NoAnswer, match="ended before"):  # and not: no answer within
         programs.load(b"x")
-    assert time.monotonic() - start < 5
     with pytest.raises(NoAnswer, match="is closed"):
         programs.load(b"x")
 

@@ -20,6 +20,7 @@ from environments import environment_with
 from namespaces import Host, hosts
 from switchd_process import Switchd
 from test_apps import TRACES, sources_of, split
+from waiting import wait_until
 
 CONFIG = """
 vlans:
@@ -64,19 +65,15 @@ def variables(folder: Path, program: str = "1", config: str = CONFIG) -> dict[st
     }
 
 
-def wait_for_metric(port: str, line: str, seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    text = ""
-    while time.monotonic() < end:
+def wait_for_metric(port: str, line: str) -> None:
+    def metrics() -> str:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as reply:
-                text = reply.read().decode()
+                return reply.read().decode()
         except OSError:
-            text = ""
-        if line in text:
-            return
-        time.sleep(0.1)
-    raise AssertionError(f"no {line} in Faucet's metrics:\n{text[-2000:]}")
+            return ""
+
+    wait_until(lambda: line in metrics(), lambda: f"no {line}:\n{metrics()[-2000:]}", every=0.1)
 
 
 def start(python: Path, how: str, folder: Path, env: dict[str, str]) -> Controller:
@@ -139,9 +136,7 @@ def test_learning_switch_with_an_acl(python: Path, tmp_path: Path) -> None:
         ) as switch,
     ):  # fmt: skip
         wait_for_metric(env["FAUCET_PROMETHEUS_PORT"], 'dp_status{dp_id="0x51",dp_name="sw1"} 1.0')
-        end = time.monotonic() + 20
-        while not one.ping(two.address, n=1) and time.monotonic() < end:
-            pass
+        wait_until(lambda: one.ping(two.address, n=1))
         assert one.ping(two.address, n=5) and two.ping(one.address, n=5)
         assert connects(two, one, 8080) and connects(one, two, 8081)
         assert not connects(one, two, 8080), "the ACL"
@@ -200,12 +195,9 @@ def test_acl_with_a_filter(python: Path, how: str, tmp_path: Path) -> None:
 def test_faucet_refuses_a_wrong_number(python: Path, wrong: str, tmp_path: Path) -> None:
     env = variables(tmp_path, wrong)
     with start(python, "oko-controller", tmp_path, env) as controller:
-        log, end = "", time.monotonic() + 15
-        while "filter_prog" not in log and time.monotonic() < end:
-            time.sleep(0.1)
-            log = (tmp_path / "faucet.log").read_text()
+        log, said = tmp_path / "faucet.log", f"filter_prog: {wrong} is not a number from 1 to 65535"
+        wait_until(lambda: log.exists() and said in log.read_text(), log.read_text, every=0.1)
         controller.stop()
-    assert f"filter_prog: {wrong} is not a number from 1 to 65535" in log
 
 
 @pytest.mark.long

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from controller_process import Controller, free_port, run_controller
 from switchd_process import Switchd
+from waiting import wait_until
 
 APP = """
 from os_ken.base import app_manager
@@ -98,10 +99,7 @@ def test_apps_hear_that_a_connection_ended(hub: str, tmp_path: Path) -> None:
                 switch.wait_for("connected to tcp")
                 time.sleep(0.2)
                 switch.signal(signal.SIGKILL)
-                end = time.monotonic() + 10
-                while sum("gone: dead" in line for line in controller.log()) < n:
-                    assert time.monotonic() < end, n
-                    time.sleep(0.05)
+                wait_until(lambda n=n: sum("gone: dead" in line for line in controller.log()) >= n)
         assert controller.stop() == 0
     assert "Traceback" not in "\n".join(controller.log())
 

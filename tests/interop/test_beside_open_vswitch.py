@@ -8,12 +8,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from waiting import wait_until
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "agent"))
 from ofctl import Ofctl, switch
@@ -67,17 +67,14 @@ class OpenVSwitch:
         log.close()
 
     def _until(self, path: Path) -> None:
-        end = time.monotonic() + 20
-        while not path.exists():
-            assert time.monotonic() < end, f"{path} does not appear"
-            time.sleep(0.02)
+        wait_until(path.exists, lambda: f"{path} does not appear")
 
     def close(self) -> None:
         """Ends both processes by their pids."""
         for started in reversed(self._started):
             started.send_signal(signal.SIGTERM)
             try:
-                started.wait(10)
+                started.wait(60)
             except subprocess.TimeoutExpired:
                 started.kill()
                 started.wait()

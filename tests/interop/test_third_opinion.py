@@ -28,6 +28,7 @@ from twin import frame as fr
 from twin.generate import Arrival, Options, arrivals_of, flow_of, group_of
 from twin.parts import dimensions_of
 from twin.switch import Switch
+from waiting import wait_until
 
 from oko.model import actions as act
 from oko.model.actions import Action
@@ -86,9 +87,7 @@ class Ovs:
         before = self.received()
         for a in arrivals:
             self.run("ovs-appctl", "netdev-dummy/receive", f"p{a.in_port}", a.data.hex())
-        deadline = time.monotonic() + 10
-        while self.received() < before + len(arrivals) and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_until(lambda: self.received() >= before + len(arrivals), every=0.01)
         assert self.received() == before + len(arrivals)
         sizes: list[int] = []
         while sizes != (now := [(self.folder / f"p{p}.pcap").stat().st_size for p in PORTS]):

@@ -7,10 +7,10 @@ import os
 import re
 import subprocess
 import sys
-import time
 
 import pytest
 from stock import open_stock, plain
+from waiting import wait_until
 
 from oko.model.compose import compose
 from oko.model.flow import DELETE
@@ -307,11 +307,15 @@ def test_monitor_and_packet_out(stock, of, tmp_path):
         watchers.append((watcher, out))
     try:
         mark = "ff" * 6 + "00" * 50  # until both have heard this
-        for _ in range(100):
+
+        def heard(text: str) -> bool:
+            return all(text in (tmp_path / str(i)).read_text() for i in (0, 1))
+
+        def marked() -> bool:
             assert stock.oko("packet-out", "br0", "1", "CONTROLLER", mark).status == 0
-            time.sleep(0.05)
-            if all("dl_dst=ff:ff" in (tmp_path / str(i)).read_text() for i in (0, 1)):
-                break
+            return heard("dl_dst=ff:ff")
+
+        wait_until(marked, every=0.05)
         frames = [compose(parse_flow(f"{flow},actions=drop").match)[1] for flow in FRAMES]
         for frame in frames:
             done = stock.oko("-O", of, "packet-out", "br0", "2", "CONTROLLER,output:1", frame.hex())
@@ -322,15 +326,12 @@ def test_monitor_and_packet_out(stock, of, tmp_path):
             stock.oko("mod-port", "br0", "p2", act)
         stock.oko("add-flow", "br0", "priority=9,tcp,send_flow_rem,cookie=5,actions=drop")
         stock.oko("del-flows", "br0", "tcp")
-        for _ in range(100):
-            texts = [(tmp_path / str(i)).read_text() for i in (0, 1)]
-            if all("FLOW_REMOVED" in text for text in texts):
-                break
-            time.sleep(0.05)
+        wait_until(lambda: heard("FLOW_REMOVED"))
+        texts = [(tmp_path / str(i)).read_text() for i in (0, 1)]
     finally:
         for watcher, out in watchers:
             watcher.terminate()
-            watcher.wait(10)
+            watcher.wait(60)
             out.close()
     theirs, own = (
         re.sub(r"duration[0-9.]+s", "duration*", text)[text.index("in_port=2") :] for text in texts

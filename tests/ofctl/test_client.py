@@ -116,7 +116,7 @@ def said(*messages: bytes) -> Callable[[socket.socket], None]:
 )
 def test_bad_greetings(tmp_path, messages, error, text):
     with peer(tmp_path / "s", said(*messages)) as target, pytest.raises(error) as caught:
-        connect(target, (OF13,), timeout=5)
+        connect(target, (OF13,), timeout=60)
     assert text in str(caught.value)
 
 
@@ -124,7 +124,7 @@ def test_the_highest_common_version(tmp_path):
     for offered, expected in (((OF10, OF13), OF13), ((OF10,), OF10), (VERSIONS, OF13)):
         path = tmp_path / str(len(offered))
         with peer(path, said(HELLO_13[:12] + struct.pack("!I", 0x12))) as target:
-            assert connect(target, offered, timeout=5).version == expected
+            assert connect(target, offered, timeout=60).version == expected
 
 
 def test_silence_ends(tmp_path):
@@ -153,7 +153,7 @@ def test_answers_are_found_among_other_messages(tmp_path):
         connection.sendall(text[:4] + again[4:8] + text[8:])
         connection.sendall(encode_error(OF13, xid, "OFPBRC_EPERM", again[:64]))
 
-    with peer(tmp_path / "s", talk) as target, connect(target, (OF13,), timeout=5) as switch:
+    with peer(tmp_path / "s", talk) as target, connect(target, (OF13,), timeout=60) as switch:
         heard: list[bytes] = []
         switch.listener = heard.append
         answer = switch.transact(message(OF13, FEATURES_REQUEST, 0))
@@ -183,7 +183,7 @@ def test_a_peer_that_only_writes_does_not_stop_us(tmp_path):
         rest = int.from_bytes(head[2:4], "big") - 8
         return head + (connection.recv(rest, socket.MSG_WAITALL) if rest else b"")
 
-    with peer(tmp_path / "s", talk) as target, connect(target, (OF13,), timeout=10) as switch:
+    with peer(tmp_path / "s", talk) as target, connect(target, (OF13,), timeout=60) as switch:
         switch.send(*[request] * n)
         refused = switch.barrier()
     assert len(refused) == n and refused[0].request[8:] == request[8:]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from stock import oko
+from test_start import slow_imports
 
 from oko.ofctl.commandline import COMMANDS
 
@@ -95,7 +96,7 @@ def on_a_terminal(run_dir, *arguments):
             break
         text += part
     os.close(ours)
-    assert child.wait(10) == 0
+    assert child.wait(60) == 0
     return text.decode()
 
 
@@ -109,12 +110,12 @@ def test_colour_on_a_terminal_only(run_dir):
 def test_output_that_cannot_be_written(run_dir):
     with open("/dev/full", "w") as full:
         child = process(run_dir, "show", "br0", stdout=full, stderr=subprocess.PIPE, text=True)
-        _, err = child.communicate(timeout=20)
+        _, err = child.communicate(timeout=60)
     assert child.returncode == 1
     assert err == "oko-ofctl: No space left on device\n"
     child = process(run_dir, "show", "br0", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     child.stdout.close()  # as `| head` does
-    assert child.wait(20) == 1 and child.stderr.read() == b""
+    assert child.wait(60) == 1 and child.stderr.read() == b""
     child.stderr.close()
 
 
@@ -153,15 +154,7 @@ def test_hints(run_dir):
     assert done.status == 1 and "speaks OpenFlow 1.0, 1.3, 1.4, not 1.5" in done.err
 
 
-def test_a_command_takes_less_than_150_ms(run_dir):
-    """Whole commands, the switch's work included: processor time, for machines are busy."""
-    from test_start import MOST_SECONDS, cpu_seconds
-
-    nothing = cpu_seconds("-c", "pass")
-    for command in ("show", "dump-flows"):
-        arguments = ("-m", "oko.ofctl.main", f"--run-dir={run_dir}", command, "br0")
-        taken = 9.0
-        for _ in range(3):
-            if taken - nothing >= MOST_SECONDS:  # once more: others may have been busy
-                taken = cpu_seconds(*arguments)
-        assert taken - nothing < MOST_SECONDS
+@pytest.mark.parametrize("command", ["show", "dump-flows", "dump-tables", "dump-ports"])
+def test_a_command_imports_nothing_slow(run_dir, command):
+    arguments = ("-m", "oko.ofctl.main", f"--run-dir={run_dir}", command, "br0")
+    assert slow_imports(*arguments) == set()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from stock import oko, open_stock
+from waiting import wait_until
 
 from oko.ofctl.commandline import UsageError
 from oko.ofctl.monitor import parse_watch
@@ -51,14 +52,11 @@ def watcher(tool, run_dir, file, *arguments):
             yield process
         finally:
             process.terminate()
-            process.wait(10)
+            process.wait(60)
 
 
-def until(file, text, seconds=10.0):
-    end = time.monotonic() + seconds
-    while text not in file.read_text():
-        assert time.monotonic() < end, f"no {text!r}:\n{file.read_text()}"
-        time.sleep(0.02)
+def until(file, text):
+    wait_until(lambda: text in file.read_text(), lambda: f"no {text!r}:\n{file.read_text()}")
 
 
 def shown(file):

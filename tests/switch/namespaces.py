@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 
 import pytest
+from waiting import wait_until
 
 _numbers = count()
 
@@ -59,16 +59,12 @@ class Host:
         return answered
 
 
-def wait_for_links(shown: Callable[[], Sequence[str]], *, seconds: float = 10) -> None:
+def wait_for_links(shown: Callable[[], Sequence[str]]) -> None:
     """The kernel brings links up about once a second when many change; before that they drop.
     shown: what ip says of each."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        ends = shown()
-        if all("state UP" in text for text in ends):
-            return
-        time.sleep(0.02)
-    raise AssertionError(f"links stay down: {ends}")
+    wait_until(
+        lambda: all("state UP" in text for text in shown()), lambda: f"links stay down: {shown()}"
+    )
 
 
 def wait_until_up(host: Host) -> None:

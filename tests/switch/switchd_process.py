@@ -6,8 +6,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
+
+from waiting import PATIENCE, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,17 +30,18 @@ class Switchd:
         """What it logged so far."""
         return self.log_path.read_text().splitlines()
 
-    def wait_for(self, text: str, *, seconds: float = 10, after: int = 0) -> str:
+    def wait_for(self, text: str, *, after: int = 0) -> str:
         """The first line of the log behind `after` lines that contains text."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            for line in self.log()[after:]:
-                if text in line:
-                    return line
-            if self.process.poll() is not None:
-                break
-            time.sleep(0.02)
-        raise AssertionError(f"no {text!r} in the log:\n" + "\n".join(self.log()))
+
+        def found() -> list[str]:
+            return [line for line in self.log()[after:] if text in line]
+
+        def say() -> str:
+            return f"no {text!r} in the log:\n" + "\n".join(self.log())
+
+        wait_until(lambda: found() or self.process.poll() is not None, say)
+        assert found(), say()
+        return found()[0]
 
     def signal(self, number: int) -> None:
         """Sends a signal."""
@@ -50,7 +52,7 @@ class Switchd:
         if self.process.poll() is None:
             self.signal(signal.SIGTERM)
         try:
-            return self.process.wait(10)
+            return self.process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()

@@ -33,7 +33,7 @@ class Client:
 
     def __init__(self, switch: Switchd) -> None:
         self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(10)
+        self.socket.settimeout(60)
         self.socket.connect(str(switch.run_dir / f"oko-switchd.{switch.pid}.ctl"))
         self.waiting = ""
 
@@ -202,7 +202,7 @@ def appctl(switch: Switchd, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["ovs-appctl", "-t", "oko-switchd", *words],
         env=os.environ | {"OVS_RUNDIR": str(switch.run_dir)},
-        capture_output=True, text=True, timeout=20,
+        capture_output=True, text=True, timeout=60,
     )  # fmt: skip
 
 
@@ -223,6 +223,6 @@ def test_the_real_ovs_appctl(switch):
 def test_exit(tmp_path):
     with Switchd(tmp_path, "--bridge", "br0") as own:
         assert appctl(own, "exit").returncode == 0
-        assert own.process.wait(10) == 0
+        assert own.process.wait(60) == 0
     assert not list(tmp_path.glob("*.ctl")) and not list(tmp_path.glob("*.pid"))
     assert Path(tmp_path).exists()

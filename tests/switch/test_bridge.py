@@ -310,10 +310,8 @@ def test_the_loop_hears_of_events(bridge):
         bridge.start()
         before = bridge.now
         bridge.packet_out(FRAME, 1, (act.Output(PORT_TABLE),))
-        for _ in range(100):
+        while not (ears.heard and bridge.now > before):
             await asyncio.sleep(0.01)
-            if ears.heard and bridge.now > before:
-                break
         bridge.detach()
         assert bridge.now > before > 0
 

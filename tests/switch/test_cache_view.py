@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import time
 from pathlib import Path
 
 import dpkt
@@ -12,6 +11,7 @@ import pytest
 from switchd_process import Switchd
 from test_appctl import Client
 from twin.programs import byte_is
+from waiting import wait_until
 
 from oko.datapath import Datapath, Frame
 from oko.model.compose import compose
@@ -167,10 +167,7 @@ def test_beside_forwarding_threads(tmp_path):
             assert error is None
             return json.loads(told)["br0"]
 
-        end = time.monotonic() + 10
-        while not any(worker["lookups"] for worker in cached()):
-            assert time.monotonic() < end
-            time.sleep(0.02)
+        wait_until(lambda: any(worker["lookups"] for worker in cached()))
         for _ in range(200):
             shown = [lookup for worker in cached() for lookup in worker["lookups"]]
             assert all(len(lookup["flows"]) == 1 for lookup in shown)

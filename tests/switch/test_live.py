@@ -16,6 +16,7 @@ from pathlib import Path
 import dpkt
 import pytest
 from namespaces import Host, hosts, run, wait_for_links, why_not
+from waiting import PATIENCE, wait_until
 
 from oko.datapath import Datapath
 from oko.errors import CoreError, OkoError
@@ -139,10 +140,8 @@ def test_tcp_with_all_that_senders_leave_to_the_hardware(tags):
         server = b.popen(sys.executable, "-c", SERVER, stdout=subprocess.PIPE)
         try:
             assert server.stdout.readline() == b"ready\n"
-            began = time.monotonic()
             client = a.run(sys.executable, "-c", CLIENT, to, check=False)
             assert client.returncode == 0, client.stderr
-            assert time.monotonic() - began < 20
             assert max(p.rx_dropped for p in bridge.port_stats()) == 0
         finally:
             server.kill()
@@ -200,7 +199,7 @@ def test_idle_costs_next_to_nothing():
             time.sleep(1)
             after = resource.getrusage(resource.RUSAGE_SELF)
             used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-            assert used < 0.1
+            assert used < 0.5  # polling would take all of the second
         finally:
             bridge.close()
 
@@ -220,11 +219,11 @@ def test_flows_expire_without_packets():
         bridge.start()
         bridge.apply(list(parse_rules("hard_timeout=1,send_flow_rem,actions=drop", "flows")))
         began = time.monotonic()
-        while not heard and time.monotonic() - began < 5:
+        while not heard:
             await asyncio.sleep(0.02)
-        assert 0.9 < time.monotonic() - began < 2
+        assert time.monotonic() - began > 0.9
 
-    asyncio.run(session())
+    asyncio.run(asyncio.wait_for(session(), PATIENCE))
     (removed,) = heard
     assert removed.reason == 1 and list(bridge.flow_stats()) == []
     bridge.close()
@@ -245,10 +244,7 @@ def test_ports_follow_their_links():
             for word, state in (("down", ports.LINK_DOWN), ("up", ports.LIVE)):
                 heard.clear()
                 a.run("ip", "link", "set", "eth0", word)
-                end = time.monotonic() + 5  # the kernel may take a second
-                while not heard and time.monotonic() < end:
-                    bridge.look_at_links()
-                    time.sleep(0.02)
+                wait_until(lambda: bridge.look_at_links() or heard)  # the kernel takes its time
                 (told,) = heard
                 assert isinstance(told, PortStatus) and told.port.state == state
         finally:
@@ -277,24 +273,19 @@ def test_packet_ins_and_packet_outs_of_a_live_port():
         bridge.listen(Ears())
         try:
             a.ping("10.9.0.77", n=1, wait=1)
-            end = time.monotonic() + 2
-            while not heard and time.monotonic() < end:
-                bridge.poll()
-                time.sleep(0.01)
+            wait_until(lambda: bridge.poll() or heard, every=0.01)
             assert isinstance(heard[0], PacketIn) and heard[0].in_port == 1
             mac = bytes.fromhex(a.mac.replace(":", ""))
             assert heard[0].data[6:12] == mac
             reply = mac + b"\x02\0\0\0\0\x99" + b"\x08\x06\0\1\x08\0\6\4\0\2"
             reply += b"\x02\0\0\0\0\x99" + socket.inet_aton("10.9.0.77")
             reply += mac + socket.inet_aton("10.9.0.1")
-            bridge.packet_out(reply, ports.LOCAL, _output(1))
-            end = time.monotonic() + 2
-            while time.monotonic() < end:
-                if "02:00:00:00:00:99" in a.run("ip", "neigh").stdout:
-                    break
+
+            def known() -> bool:
                 bridge.packet_out(reply, ports.LOCAL, _output(1))
-                time.sleep(0.02)
-            assert "02:00:00:00:00:99" in a.run("ip", "neigh").stdout
+                return "02:00:00:00:00:99" in a.run("ip", "neigh").stdout
+
+            wait_until(known)
         finally:
             bridge.close()
 
@@ -304,24 +295,14 @@ def frames_of(path: Path) -> list[tuple[float, bytes]]:
         return list(dpkt.pcap.Reader(file))
 
 
-def settled(read, seconds: float = 10):
-    """What read() gives once it has not changed for 0.3 s."""
-    end, last, since = time.monotonic() + seconds, read(), time.monotonic()
-    while time.monotonic() < end and time.monotonic() - since < 0.3:
-        time.sleep(0.02)
-        if (now := read()) != last:
-            last, since = now, time.monotonic()
-    return last
-
-
 def test_capture_in_capture_out(tmp_path):
     """All at once, through a flow, into a file: the same frames in the same order."""
     source, out = ROOT / "examples" / "traces" / "scan.pcap", tmp_path / "out.pcap"
     expected = [data for _, data in frames_of(source)]
     bridge = bridge_of(f"1=pcap:{source},speed=max", f"2=pcap:,write={out}", flows="actions=2")
     try:
-        n = settled(lambda: bridge.port_stats(2)[0].tx_packets)
-        assert n == len(expected) == bridge.port_stats(1)[0].rx_packets
+        wait_until(lambda: bridge.port_stats(2)[0].tx_packets >= len(expected))
+        assert bridge.port_stats(1)[0].rx_packets == len(expected)
         assert [data for _, data in frames_of(out)] == expected
         assert bridge.ports()[0].kind == "pcap"
     finally:
@@ -335,14 +316,16 @@ def test_capture_in_its_own_time(tmp_path):
         for i in range(4):
             writer.writepkt(bytes([i] * 60), 1000 + i * 2)
     out = tmp_path / "out.pcap"
+    began = time.monotonic()
     bridge = bridge_of(f"1=pcap:{source},speed=10,loop", f"2=pcap:,write={out}", flows="actions=2")
-    time.sleep(1.5)
+    wait_until(lambda: bridge.port_stats(2)[0].tx_packets >= 6)
     bridge.close()
     frames = frames_of(out)
-    assert 5 <= len(frames) <= 10  # rounds of 0.6 s, the next begins at once
     assert [data[0] for _, data in frames] == [i % 4 for i in range(len(frames))]
     times = [float(t) for t, _ in frames]
-    assert 0.5 < times[3] - times[0] < 1.5 and abs(times[0] - time.time()) < 60
+    rounds = (len(frames) - 1) // 4  # of 0.6 s; the next begins at once
+    assert times[3] - times[0] > 0.5 and abs(times[0] - time.time()) < 2 * PATIENCE
+    assert rounds * 0.5 <= time.monotonic() - began
 
 
 @pytest.mark.parametrize(

@@ -76,12 +76,12 @@ def served(tmp_path_factory):
 
 def test_over_http(served):
     assert served.startswith("http://127.0.0.1:")
-    with urllib.request.urlopen(served, timeout=10) as reply:
+    with urllib.request.urlopen(served, timeout=60) as reply:
         assert reply.headers["Content-Type"].startswith("text/plain; version=0.0.4")
         assert ("oko_packets_total", 'bridge="br0"') in read(reply.read().decode())
     for url, data, code in ((served + "x", None, 404), (served, b"x", 405)):
         with pytest.raises(urllib.error.HTTPError) as error:
-            urllib.request.urlopen(url, data, timeout=10)
+            urllib.request.urlopen(url, data, timeout=60)
         assert error.value.code == code
         error.value.close()
 

@@ -14,6 +14,7 @@ import pytest
 from switchd_process import ROOT, Switchd
 from test_appctl import Client
 from twin.generate import Options, flow_of
+from waiting import wait_until
 
 from oko.datapath import Datapath, Frame
 from oko.model import actions as act
@@ -174,16 +175,19 @@ def test_a_controllers_change_after_the_checkpoint_wins(tmp_path):
 
 def test_remaining_time(tmp_path):
     bridge = opened(tmp_path)
-    bridge.apply(rules("hard_timeout=2,table=1,actions=drop\nhard_timeout=60,table=2,actions=drop\n"
+    began = time.monotonic()
+    bridge.apply(rules("hard_timeout=3,table=1,actions=drop\nhard_timeout=600,table=2,actions=drop\n"
                        "table=3,actions=drop"))  # fmt: skip
     killed(bridge)
     time.sleep(1.1)
     bridge = opened(tmp_path)
     bridge.start()
     ages = {f.table: f.duration / 1e9 for f in bridge.flow_stats()}
-    assert all(1 < age < 2 for age in ages.values()) and len(ages) == 3
-    time.sleep(1.2)
-    assert {f.table for f in bridge.flow_stats()} == {2, 3}
+    passed = time.monotonic() - began
+    assert all(1 < age < passed + 0.1 for age in ages.values())
+    assert len(ages) == 3 or passed > 3
+    wait_until(lambda: {f.table for f in bridge.flow_stats()} == {2, 3})
+    assert time.monotonic() - began > 2.9
     bridge.poll()  # the end of the flow is noted
     killed(bridge)
     bridge = opened(tmp_path)
@@ -196,7 +200,7 @@ def test_a_flow_that_ended_is_not_missed_by_later_changes(tmp_path):
     bridge = opened(tmp_path)
     bridge.start()
     bridge.apply(rules("hard_timeout=1,tcp,actions=output:1"))
-    time.sleep(1.3)
+    wait_until(lambda: not list(bridge.flow_stats()))
     flow = parse_flow("tcp,cookie=0x7,actions=output:2")
     bridge.apply([FlowMod(flow, MODIFY, or_add=True)])
     before = contents(bridge)
@@ -356,7 +360,7 @@ def test_the_daemon(tmp_path, how):
         before = flows_of(switch)
         assert len(before) == 49
         switch.signal(signal.SIGTERM if how == "term" else signal.SIGKILL)
-        switch.process.wait(10)
+        switch.process.wait(60)
     left = set((tmp_path / "run").glob("*.ctl"))
     assert bool(left) == (how != "term")
     flows.write_text("actions=drop\n")  # only for a switch without state

@@ -70,7 +70,7 @@ def test_systemd_likes_the_unit(tmp_path):
 def test_systemd_is_told(tmp_path, monkeypatch):
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     listener.bind(str(tmp_path / "notify"))
-    listener.settimeout(10)
+    listener.settimeout(60)
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
     with Switchd(Path(tmp_path) / "run", "--bridge", "br0") as switch:
         assert listener.recv(100) == b"READY=1"
