@@ -96,7 +96,7 @@ MISTAKES_2018 = [
     Fault(
         "2018-22-order-of-masks",
         "the first mask that fits decides, not the priority",
-        "csrc/cls.c",
+        "csrc/cls_lookup.c",
         "go_on(cls, order->at[s].subtable, key, &before);\n        if (rule)",
         "go_on(cls, order->at[s].subtable, key, &before);\n        if (rule && !cands->n)",
         OKO2018 + "test_a_no_leads_to_the_next_flow_at_any_depth",

@@ -98,7 +98,7 @@ DATAPATH = [
     Fault(
         "goto-shares-lookups",
         "packets share a lookup though the table tells them apart",
-        "csrc/cls.c",
+        "csrc/cls_lookup.c",
         "            same ^= (uint32_t)((oko_key_words(&keys[k])[w] & mask) != want) << k;",
         "            same ^= (uint32_t)((oko_key_words(&keys[k])[w] & mask) != want) << 31;",
         "test_bursts",
