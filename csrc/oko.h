@@ -549,7 +549,7 @@ struct oko_dp_opts {
     uint32_t max_progs;     /* 0 = 1,024 */
     uint64_t max_map_bytes; /* 0 = 1 GiB */
     uint64_t event_bytes;   /* size of the event ring; 0 = 4 MiB */
-    uint64_t cache_bytes;   /* per worker; 0 = 36 MiB, used as flows come */
+    uint64_t cache_bytes;   /* per worker; 0 = 36 MiB, in huge pages if they can be had */
     uint64_t secret;        /* hash key; 0 = random. Results never depend on it */
 };
 

@@ -1,6 +1,6 @@
 """`oko-bench`: every benchmark of the project, machine-readable.
 
-    oko-bench [--list] [--rounds N] [--json FILE] [PATTERN...]
+    oko-bench [--list] [--big] [--rounds N] [--json FILE] [PATTERN...]
     oko-bench --against kernel,dpdk-bpf,testpmd,ovs-dpdk [--json FILE] [--plot FILE]
     oko-bench plot RESULTS.jsonl [PICTURE.svg]
 
@@ -25,12 +25,13 @@ from oko.bench.run import Result, machine, run
 from oko.errors import OkoError
 
 
-def select(patterns: Sequence[str]) -> list[Benchmark]:
-    """The registered benchmarks whose name or group matches any shell pattern; all without one."""
+def select(patterns: Sequence[str], big: bool = False) -> list[Benchmark]:
+    """The registered benchmarks whose name or group matches any shell pattern; all without one.
+    Those that take long are left out unless `big` asks for them or a pattern is their name."""
     from oko.bench import forwarding, loading, memory, openflow, scale  # registers them
 
     assert forwarding and loading and memory and openflow and scale
-    benches = list(REGISTRY.values())
+    benches = [b for b in REGISTRY.values() if big or not b.big or b.name in patterns]
     if not patterns:
         return benches
     return [
@@ -142,6 +143,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="oko-bench", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("pattern", nargs="*", help="shell pattern of names or groups; default all")
     parser.add_argument("--list", action="store_true", help="name the benchmarks and stop")
+    parser.add_argument(
+        "--big",
+        action="store_true",
+        help="also what takes long: 10,000,000 flows, 1,000,000 rules (--against: a tenth of each)",
+    )
     parser.add_argument("--rounds", type=int, default=11, help="samples of each (default 11)")
     parser.add_argument("--json", metavar="FILE", help="write JSON lines to FILE, - for stdout")
     against = parser.add_argument_group("side by side with others")
@@ -152,15 +158,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     against.add_argument("--core", type=int, help="where everybody runs (default: the last)")
     against.add_argument("--seconds", type=float, default=0.6, help="of a sample (default 0.6)")
-    against.add_argument(
-        "--big", action="store_true", help="also 100,000 rules and 1,000,000 flows"
-    )
     against.add_argument("--plot", metavar="FILE", help="a picture, where matplotlib is")
     against.add_argument("--markdown", metavar="FILE", help="the tables as in docs/benchmarks.md")
     options = parser.parse_args(given)
     if options.against:
         return run_against(options)
-    selected = select(options.pattern)
+    selected = select(options.pattern, options.big)
     if not selected:
         print("oko-bench: no benchmark matches; --list names them", file=sys.stderr)
         return 2

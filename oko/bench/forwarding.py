@@ -35,7 +35,7 @@ RULES = {"forward": 1, "exact": 1_001, "exact100k": 100_001, "acl": 1_001, "norm
 
 
 def replaying(
-    capture: str,
+    capture: str | Path,
     rules: str | list[str],
     program: ProgramSpec | Path | dict[int, ProgramSpec | Path] | None = None,
     workers: int = 1,
@@ -51,7 +51,7 @@ def replaying(
         if isinstance(source, Path) and not source.exists():
             raise Unavailable(f"no {source.name}: run from a source tree")
     flows: list[str | Path] = [workload(rules)] if isinstance(rules, str) else [*rules]
-    captures = [workload(f"{capture}.pcap")]
+    captures = [capture if isinstance(capture, Path) else workload(f"{capture}.pcap")]
     if rules == "normal.flows":  # once a round a frame from port 2, where the addressee is then
         captures.append(workload("reply.pcap"))
     with contextlib.ExitStack() as stack:

@@ -3,8 +3,9 @@
     memory/rules/N     bytes per flow in a table of N five-tuple flows
     memory/flows/N     bytes of lookup cache per flow that passes, 1,000 rules with 30 masks
 
-Measured as growth of a process of its own, so that nothing that went before is in it; once, since
-it does not vary. Pages that the process holds count, what Python needs for parsing does not.
+Ten million flows and a million rules with --big. Measured as growth of a process of its own, so
+that nothing that went before is in it; once, since it does not vary. Pages that the process holds
+count, what Python needs to make the rules does not.
 """
 
 from __future__ import annotations
@@ -13,17 +14,18 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Generator
+from contextlib import ExitStack
 from itertools import islice
+from pathlib import Path
 
+from oko.bench import big
 from oko.bench.registry import Sample, benchmark
-from oko.bench.scale import TRACES, exact_rules
+from oko.bench.scale import TRACES
 from oko.bench.workloads import workload
 from oko.datapath import Datapath
-from oko.model.flow import FlowMod
 from oko.replayer import Replayer
-from oko.text.flows import parse_flow_mod
 
-PORTION = 1_000  # flows parsed at a time
+PORTION = 1_000  # flows added at a time
 
 
 def resident() -> int:
@@ -34,27 +36,26 @@ def resident() -> int:
 
 def of_rules(n: int) -> int:
     """Bytes by which a datapath grows when n flows are added."""
-    rules = exact_rules(n)
-    lines = iter(workload(rules).read_text().splitlines() if isinstance(rules, str) else rules)
+    rules = big.exact_rules(n)
     with Datapath() as dp:
-
-        def add() -> bool:
-            mods: list[FlowMod] = [parse_flow_mod(line) for line in islice(lines, PORTION)]
-            dp.add_flows(mods)
-            return bool(mods)
-
-        add()  # Python has what it needs from here on
-        before = resident()
-        while add():
-            pass
+        big.add_rules(dp, islice(rules, PORTION), PORTION)
+        before = resident()  # Python has what it needs from here on
+        big.add_rules(dp, rules, PORTION)
         return (resident() - before) * n // max(n - PORTION, 1)
 
 
 def of_flows(n: int, cache: bool) -> int:
     """Bytes by which a process grows while n flows pass, the capture's pages among them."""
-    captures = [workload(f"{TRACES[n]}.pcap")]
+    with ExitStack() as stack:
+        name = TRACES.get(n)
+        path = workload(f"{name}.pcap") if name else stack.enter_context(big.capture(n))
+        return _of_capture(path, n, cache)
+
+
+def _of_capture(path: Path, n: int, cache: bool) -> int:
+    """The same with the capture at `path`, of n flows."""
     with Replayer(
-        captures,
+        path,
         ports=(2,),
         flows=[workload("acl.flows")],
         cache=cache,
@@ -62,9 +63,9 @@ def of_flows(n: int, cache: bool) -> int:
         duration=1e6,
         dump_maps=False,
     ) as replayer:
-        replayer.run_for(0.001)  # the capture is loaded
         before = resident()
-        replayer.run_for(0.5)
+        while replayer.run_for(0.5) < 2 * n:  # two rounds
+            pass
         return resident() - before
 
 
@@ -79,7 +80,13 @@ def _register(what: str, n: int) -> None:
     n_rules, n_flows = (n, 0) if what == "rules" else (1_001, n)
 
     @benchmark(
-        f"memory/{what}/{n}", "memory", "flow", measure="bytes", rules=n_rules, flows=n_flows
+        f"memory/{what}/{n}",
+        "memory",
+        "flow",
+        measure="bytes",
+        big=n >= (1_000_000 if what == "rules" else 10_000_000),
+        rules=n_rules,
+        flows=n_flows,
     )
     def body() -> Generator[Callable[[], Sample], None, None]:
         grown = measured(what, n)
@@ -88,9 +95,9 @@ def _register(what: str, n: int) -> None:
         yield lambda: Sample(n, max(grown, 0) * 1e-9)
 
 
-for _n in (10_000, 100_000):
+for _n in (10_000, 100_000, 1_000_000):
     _register("rules", _n)
-for _n in (1_000, 100_000, 1_000_000):
+for _n in (1_000, 100_000, 1_000_000, 10_000_000):
     _register("flows", _n)
 
 if __name__ == "__main__":

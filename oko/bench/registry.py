@@ -58,6 +58,7 @@ class Benchmark:
     facts: dict[str, int | str]
     goal: Goal | None = None
     measure: str = "ns"  # what figures are in; "bytes": a sample's seconds are billions of them
+    big: bool = False  # takes long or much memory: runs with --big, or by its name
 
 
 class Unavailable(Exception):
@@ -73,6 +74,7 @@ def benchmark(
     unit: str = "packet",
     goal: Goal | None = None,
     measure: str = "ns",
+    big: bool = False,
     **facts: int | str,
 ) -> Callable[[Body], Body]:
     """Registers the decorated generator function under `name` (unique, `group/what`-like)."""
@@ -80,7 +82,7 @@ def benchmark(
     def register(body: Body) -> Body:
         if name in REGISTRY:
             raise ValueError(f"benchmark {name} is registered twice")
-        REGISTRY[name] = Benchmark(name, group, body, unit, facts, goal, measure)
+        REGISTRY[name] = Benchmark(name, group, body, unit, facts, goal, measure, big)
         return body
 
     return register

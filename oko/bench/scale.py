@@ -1,14 +1,15 @@
 """What growth costs: packets against flows, rules, masks, programs and tables; commits against
 rules. Points of curves, not to be compared with anything but their neighbours.
 
-    scale/flows/N      1,000 five-tuple rules, N flows in turn
-    scale/rules/N      N five-tuple rules, 1,000 flows, each of which has a rule if N allows
+    scale/flows/N      1,000 five-tuple rules, N flows in turn; ten million with --big
+    scale/rules/N      N five-tuple rules, 1,000 flows, each of which has a rule if N allows; a
+                       million with --big
     scale/masks/N      N masks, a rule each that never matches, 1,000 flows: the cache answers
     scale/attack/N     the same, but nearly every packet is a new flow: a tuple space attack
     scale/nocache/N    the same without the cache, for comparison
     scale/programs/N   N rules with a filter program each, which all say no
     scale/tables/N     N tables, each sends the packet on to the next
-    scale/commits/N    adding and deleting one flow in a table of N
+    scale/commits/N    adding and deleting one flow in a table of N; a million with --big
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ import contextlib
 import time
 from pathlib import Path
 
+from oko.bench import big
 from oko.bench.forwarding import Run, replaying
 from oko.bench.registry import Goal, Sample, benchmark
-from oko.bench.workloads import workload
 from oko.bpf.asm import assemble
 from oko.bpf.spec import FuncSpec, ProgramSpec
 from oko.datapath import Datapath
@@ -27,6 +28,8 @@ from oko.model.flow import DELETE_STRICT
 from oko.text.flows import parse_flow_mod
 
 SAYS_NO = ProgramSpec("no", assemble("mov %r0, 0\nexit"), (FuncSpec("entry", 0),))
+BYTES_PER_RULE = 2_000
+"""More than a rule takes, with what Python needs to make it."""
 TRACES = {1: "udp64_f1", 1_000: "udp64_f1k", 100_000: "udp64_f100k", 1_000_000: "udp64_f1m"}
 
 
@@ -42,24 +45,23 @@ def mask_rules(n: int) -> list[str]:
     return [*rules, "priority=1,actions=output:2"]
 
 
-def exact_rules(n: int) -> str | list[str]:
-    """The suite's five-tuple rules, n of them."""
-    if n == 100_000:
-        return "exact100k.flows"
-    lines = workload("exact100k.flows" if n > 1000 else "exact.flows").read_text().splitlines()
-    return [*lines[:n], lines[-1]]
-
-
 def _flows(n: int) -> None:
-    @benchmark(f"scale/flows/{n}", "scale: flows", flows=n, rules=1_001)
+    @benchmark(f"scale/flows/{n}", "scale: flows", flows=n, rules=1_001, big=n not in TRACES)
     def body() -> Run:
-        yield from replaying(TRACES[n], "exact.flows")
+        with contextlib.ExitStack() as stack:
+            packets = TRACES.get(n) or stack.enter_context(big.capture(n))
+            yield from replaying(packets, "exact.flows")
 
 
 def _rules(n: int) -> None:
-    @benchmark(f"scale/rules/{n}", "scale: rules", flows=1_000, rules=n + 1)
+    @benchmark(f"scale/rules/{n}", "scale: rules", flows=1_000, rules=n + 1, big=n > 100_000)
     def body() -> Run:
-        yield from replaying("udp64_f1k", exact_rules(n))
+        big.need(n * BYTES_PER_RULE)
+        yield from replaying(
+            "udp64_f1k",
+            ["priority=0,actions=output:2"],
+            fill=lambda dp: big.add_rules(dp, big.exact_rules(n)),
+        )
 
 
 def _masks(n: int) -> None:
@@ -94,13 +96,12 @@ def _tables(n: int) -> None:
 
 
 def _commits(n: int) -> None:
-    @benchmark(f"scale/commits/{n}", "scale: commits", "commit", rules=n)
+    @benchmark(f"scale/commits/{n}", "scale: commits", "commit", rules=n, big=n > 100_000)
     def body() -> Run:
+        big.need(n * BYTES_PER_RULE)
         with contextlib.ExitStack() as stack:
             dp = stack.enter_context(Datapath())
-            rules = exact_rules(n)
-            lines = workload(rules).read_text().splitlines() if isinstance(rules, str) else rules
-            dp.add_flows(parse_flow_mod(line) for line in lines)
+            big.add_rules(dp, big.exact_rules(n))
             text = "priority=7,udp,nw_src=10.0.0.1,tp_dst=7"
             add = parse_flow_mod(f"{text},actions=drop")
             delete = parse_flow_mod(text, DELETE_STRICT)
@@ -115,9 +116,9 @@ def _commits(n: int) -> None:
             yield sample
 
 
-for _n in (1, 1_000, 100_000, 1_000_000):
+for _n in (*TRACES, 10_000_000):
     _flows(_n)
-for _n in (1, 10, 100, 1_000, 10_000, 100_000):
+for _n in (1, 10, 100, 1_000, 10_000, 100_000, 1_000_000):
     _rules(_n)
 for _n in (1, 3, 10, 30, 100, 300):
     _masks(_n)
@@ -125,5 +126,5 @@ for _n in (1, 4, 16, 64, 256, 1_000):
     _programs(_n)
 for _n in (1, 2, 5, 20, 50):
     _tables(_n)
-for _n in (10, 1_000, 100_000):
+for _n in (10, 1_000, 100_000, 1_000_000):
     _commits(_n)

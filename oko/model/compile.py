@@ -22,6 +22,7 @@ from oko.model.fields import FIELDS, VLAN_TCI, field
 from oko.model.flow import (
     DropBand,
     Flow,
+    FlowMod,
     Group,
     Instructions,
     Match,
@@ -122,6 +123,17 @@ def compile_flow(flow: Flow) -> FlowRecord:
         ops=compile_instructions(flow.instructions),
         importance=flow.importance,
     )
+
+
+def pack_change(mod: FlowMod, record: FlowRecord | None = None) -> bytes:
+    """PackedFlowMod.data of a flow-mod. record: its flow compiled, where that is known already."""
+    r = record or compile_flow(mod.flow)
+    head = PACKED.pack(
+        r.cookie, r.table, r.priority, r.flags, r.idle_timeout, r.hard_timeout, r.filter_prog,
+        r.n_match, 0, 0, len(r.ops), r.importance, mod.command, mod.or_add, mod.cookie_mask,
+        mod.out_port, mod.out_group, mod.new_cookie, 0, 0, 0,
+    )  # fmt: skip
+    return head + r.match + r.ops
 
 
 def _number(value: int, bits: int) -> bytes:

@@ -25,6 +25,7 @@ from oko.model.compile import (
     PackedFlowMod,
     compile_instructions,
     compile_match,
+    pack_change,
 )
 from oko.model.fields import PORT_ANY, Field
 from oko.model.flow import (
@@ -199,12 +200,7 @@ def pack_flow_mod(version: int, msg: bytes) -> PackedFlowMod | None:
 def packed(decoded: FlowModMessage) -> PackedFlowMod:
     """What was decoded, as pack_flow_mod() gives it."""
     mod, r = decoded.mod, decoded.record
-    head = PACKED.pack(
-        r.cookie, r.table, r.priority, r.flags, r.idle_timeout, r.hard_timeout, r.filter_prog,
-        r.n_match, 0, 0, len(r.ops), r.importance, mod.command, mod.or_add, mod.cookie_mask,
-        mod.out_port, mod.out_group, mod.new_cookie, 0, 0, 0,
-    )  # fmt: skip
-    return PackedFlowMod(head + r.match + r.ops, r.ops, mod.flow.instructions, r.filter_prog)
+    return PackedFlowMod(pack_change(mod, r), r.ops, mod.flow.instructions, r.filter_prog)
 
 
 def _decode_13(version: int, msg: bytes) -> FlowModMessage:

@@ -7,15 +7,17 @@ import time
 from pathlib import Path
 from xml.etree import ElementTree
 
+import dpkt
 import pytest
 from waiting import wait_until
 
-from oko.bench import forwarding, main
+from oko.bench import big, forwarding, main, select
 from oko.bench.loading import thousand_instructions
 from oko.bench.registry import REGISTRY, Goal, Sample, Unavailable, benchmark
 from oko.bench.run import run
 from oko.bench.scale import mask_rules
-from oko.datapath import Datapath
+from oko.bench.workloads import workload
+from oko.datapath import Datapath, FlowStats
 from oko.text.flows import parse_flow_mod
 
 
@@ -166,7 +168,9 @@ def test_benchmarks_with_goals_run(pattern: str, capsys: pytest.CaptureFixture[s
     assert "left_out" in judged or isinstance(judged["met"], bool)
 
 
-@pytest.mark.parametrize("name", ["scale/tables/2", "scale/programs/16", "scale/commits/10"])
+@pytest.mark.parametrize(
+    "name", ["scale/tables/2", "scale/programs/16", "scale/rules/10", "scale/commits/10"]
+)
 def test_points_of_curves_run(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--rounds", "1", "--json", "-", name]) == 0
     (record,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()[1:]]
@@ -198,6 +202,47 @@ def test_every_packet_is_found_in_the_flow_map() -> None:
     assert len(datapath.maps(1)["flows"]) == 1_000
     assert counted.matches == counted.runs >= 8_000
     next(body, None)
+
+
+def test_what_takes_long_runs_when_it_is_asked_for() -> None:
+    long = "scale/flows/10000000"
+    names = {bench.name for bench in select([])}
+    assert long not in names and "scale/flows/1000000" in names
+    assert long not in {bench.name for bench in select(["scale/*"])}
+    assert [bench.name for bench in select([long])] == [long]
+    assert {bench.name for bench in select([], big=True)} >= {long, *names}
+
+
+def test_rules_as_records_are_those_of_the_suite() -> None:
+    lines = workload("exact.flows").read_text().splitlines()[:-1]
+    with Datapath() as as_text, Datapath() as as_records:
+        as_text.add_flows(parse_flow_mod(line) for line in lines)
+        big.add_rules(as_records, big.exact_rules(len(lines)), 300)
+        assert list(map(flow_of, as_records.flows())) == list(map(flow_of, as_text.flows()))
+
+
+def flow_of(flow: FlowStats) -> tuple[object, ...]:
+    return flow.priority, flow.match, flow.cookie, flow.ops
+
+
+def test_packets_made_in_memory_are_of_a_flow_each(tmp_path: Path) -> None:
+    with big.capture(5_000) as path:
+        frames = [frame for _, frame in dpkt.pcap.Reader(path.open("rb"))]
+    flows = set()
+    for frame in frames:
+        ip = dpkt.ethernet.Ethernet(frame).data
+        assert len(frame) == 64 and ip.src[0] == 10 and ip.dst[:2] == bytes([172, 16])
+        assert dpkt.in_cksum(frame[14:34]) == 0
+        assert ip.udp.sport >= 1_024 <= ip.udp.dport
+        flows.add((ip.src, ip.dst, ip.udp.sport, ip.udp.dport))
+    assert len(flows) == len(frames) == 5_000
+    assert not path.exists()
+
+
+def test_too_little_memory_leaves_a_benchmark_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(big, "available", lambda: 100 << 20)
+    (result,) = run(select(["scale/flows/10000000"]), 1)
+    assert result.reason == "needs 3,051 MiB of memory, 100 MiB are available"
 
 
 def test_flows_change_meanwhile() -> None:

@@ -88,18 +88,18 @@ def curve_rows(records: list[dict[str, Any]], names: list[str]) -> list[list[str
 
 
 def memory_rows(records: list[dict[str, Any]]) -> list[list[str]]:
-    """A heading and a row per point: bytes for each rule or flow."""
-    return [
-        ["what", "N", "bytes each"],
-        *(
-            [
-                record["name"].split("/")[1],
-                f"{int(record['name'].split('/')[2]):,}",
-                f"{record['bytes_median']:,.0f}" if "bytes_median" in record else "left out",
-            ]
-            for record in records
-        ),
-    ]
+    """A heading and a row per point: bytes for each rule or flow, and for all of them."""
+    rows = [["what", "N", "bytes each", "MiB in all"]]
+    for record in records:
+        _, what, number = record["name"].split("/")
+        n, each = int(number), record.get("bytes_median")
+        sizes = ["left out", record["left_out"]] if each is None else _sizes(n, each)
+        rows.append([what, f"{n:,}", *sizes])
+    return rows
+
+
+def _sizes(n: int, each: float) -> list[str]:
+    return [f"{each:,.0f}" if each >= 100 else f"{each:.1f}", f"{n * each / 2**20:,.1f}"]
 
 
 def map_rows(records: list[dict[str, Any]]) -> list[list[str]]:
