@@ -6,6 +6,9 @@ it is fit to be shown after the command's name. Nothing else may reach a user fr
 
 from __future__ import annotations
 
+import os
+import re
+
 
 class OkoError(Exception):
     """Base of all errors raised on purpose. str() is one line without a trailing full stop.
@@ -22,6 +25,17 @@ class OkoError(Exception):
         """What a command prints: its name and the error, then excerpt and hint if there are any."""
         hint = f"hint: {self.hint}" if self.hint else ""
         return "\n".join(filter(None, [f"{command}: {self}", self.excerpt, hint]))
+
+
+def why(exc: OkoError | OSError | ValueError) -> str:
+    """What went wrong, in the system's words and with the file's name, without Python's way to put
+    it: "Connection refused", not "[Errno 111] Connect call failed ('127.0.0.1', 1)"."""
+    if not isinstance(exc, OSError):
+        return str(exc)
+    words = exc.strerror or re.sub(r"\[Errno -?\d+\] ", "", str(exc))
+    if exc.errno and words.startswith("Connect call failed"):  # asyncio's
+        words = os.strerror(exc.errno)
+    return f"{exc.filename}: {words}" if exc.filename else words
 
 
 class ElfError(OkoError):

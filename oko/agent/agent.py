@@ -23,7 +23,7 @@ from oko.agent.programs import Quota
 from oko.agent.session import Session
 from oko.agent.session2018 import Session2018
 from oko.agent.snoop import Snooper
-from oko.errors import OkoError
+from oko.errors import OkoError, why
 from oko.openflow.common import OpenFlowError
 from oko.openflow.roles import MASTER
 from oko.switch import log
@@ -55,7 +55,7 @@ class Tls:
             made.load_cert_chain(certificate, key)
             made.load_verify_locations(ca)
         except (OSError, ssl.SSLError) as exc:
-            raise OkoError(f"{certificate}, {key}, {ca}: {exc}") from None
+            raise OkoError(f"{certificate}, {key}, {ca}: {why(exc)}") from None
         return made
 
 
@@ -104,7 +104,7 @@ class Agent:
         try:
             await self._listen(target)
         except (OSError, ValueError) as exc:
-            raise OkoError(f"cannot listen at {target}: {exc}") from None
+            raise OkoError(f"cannot listen at {target}: {why(exc)}") from None
 
     async def _listen(self, target: str) -> None:
         dialect, address = dialect_of(target.removeprefix(SNOOP))
@@ -191,9 +191,9 @@ class Agent:
                 logger.info("bridge %s: %s is gone", self.bridge.name, target)
                 said = ""
             except (OSError, OkoError, ValueError) as exc:
-                level = logging.DEBUG if str(exc) == said else logging.WARNING
-                said = str(exc)
-                logger.log(level, "bridge %s: %s: %s", self.bridge.name, target, exc)
+                level = logging.DEBUG if why(exc) == said else logging.WARNING
+                said = why(exc)
+                logger.log(level, "bridge %s: %s: %s", self.bridge.name, target, said)
             if loop.time() - began > MOST_BACKOFF:
                 wait = LEAST_BACKOFF  # that was a connection
             await asyncio.sleep(wait)

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Protocol
 
 from oko.datapath import Datapath
-from oko.errors import OkoError
+from oko.errors import OkoError, why
 from oko.switch import config as configuration
 from oko.switch import coverage, log, ports
 from oko.switch.appctl import Unixctl
@@ -50,13 +50,6 @@ FIXED_OF_BRIDGE = (
 )  # fmt: skip
 
 Ports = tuple[configuration.PortConfig, ...]
-
-
-def why(exc: OkoError | OSError) -> str:
-    """What went wrong, without Python's way to put it."""
-    if isinstance(exc, OSError) and exc.filename:
-        return f"{exc.filename}: {exc.strerror}"
-    return str(exc)
 
 
 class BridgeAgent(Protocol):

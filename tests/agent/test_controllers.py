@@ -223,6 +223,8 @@ def test_an_unreachable_controller_is_told_once(tmp_path):
         time.sleep(1)
         for target in targets:
             assert len([line for line in there.log() if f" {target}: " in line]) == 1, there.log()
+        assert there.wait_for(f"{targets[0]}: ").endswith(": Connection refused")
+        assert not [line for line in there.log() if "Errno" in line]
 
 
 @needs_ovs_ofctl
