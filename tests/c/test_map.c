@@ -524,15 +524,22 @@ static void test_lpm(void)
 /* False positives near the theory: 10,000 items in 100,000 bits with 4 functions give
  * (1 - e^(-0.4))^4 = 1.2 %. */
 /* Many prefixes of all lengths come and go; each lookup is compared with a search of all.
- * Capacities on both sides of every step of the table of jumps, addresses of 1, 4, 7 and 8 bytes
- * and one too long for it. */
+ * Capacities on both sides of every step of the table of jumps, addresses of 1, 2, 4, 7 and 8 bytes
+ * and one too long for it. Dense ones have a few short prefixes, and the others below one jump or
+ * two, so that blocks of jumps come and go, and not all that would like one get it. */
 static void test_lpm_jumps(void)
 {
     static const struct {
-        uint32_t entries, address;
-    } shapes[] = {{15, 4},  {16, 4},   {64, 4},   {1000, 4}, {20000, 4},
-                  {300, 1}, {3000, 7}, {3000, 8}, {1000, 9}};
+        uint32_t entries, address, dense; /* dense: bytes that are alike */
+    } shapes[] = {{15, 4, 0},   {16, 4, 0},   {64, 4, 0},    {1000, 4, 0},   {20000, 4, 0},
+                  {300, 1, 0},  {3000, 7, 0}, {3000, 8, 0},  {1000, 9, 0},   {200, 4, 1},
+                  {1000, 4, 1}, {20, 4, 2},   {300, 4, 2},   {100000, 4, 2}, {200, 2, 1},
+                  {3000, 8, 1}, {3000, 8, 2}, {100000, 4, 1}};
+#ifdef OKO_SANITIZED
+    enum { N = 200, OPS = 1500 };
+#else
     enum { N = 200, OPS = 6000 };
+#endif
     uint64_t state = 11;
     for (unsigned s = 0; s < sizeof(shapes) / sizeof(shapes[0]); s++) {
         struct oko_vm *vm = new_vm(1, 0);
@@ -550,6 +557,12 @@ static void test_lpm_jumps(void)
             for (int b = 4; b < 16; b++) /* often like the one before */
                 keys[i][b] = i > 0 && next_random(&state) % 2 ? keys[i - 1][b]
                                                               : (uint8_t)next_random(&state);
+            for (uint32_t b = 0; b < shapes[s].dense; b++)
+                keys[i][4 + b] = (uint8_t)(b == 1 ? i % 3 : 77);
+            if (shapes[s].dense != 0 && i % 16 != 0 && length < 8 * shapes[s].dense) {
+                length += 8 * shapes[s].dense;
+                memcpy(keys[i], &length, 4);
+            }
             for (int k = 0; k < i; k++) /* none twice */
                 if (memcmp(keys[i], keys[k], 4) == 0 &&
                     twin_bits_equal(keys[i] + 4, keys[k] + 4, length))

@@ -44,10 +44,12 @@ static void run_workers(void *(*body)(void *), void (*control)(void))
         CHECK(pthread_join(threads[i], NULL) == 0);
 }
 
-/* A key of 16 bytes (for LPM: a whole IPv4 address) and a value of 24 that repeats it. */
+/* A key of 16 bytes (for LPM: a whole IPv4 address; eight are neighbours, so that ways become long
+ * and short again) and a value of 24 that repeats it. */
 static void make_key(uint64_t n, uint64_t key[2])
 {
-    key[0] = map->spec.type == OKO_MAP_LPM_TRIE ? 32 | n << 32 : n;
+    uint64_t address = n / 8 | n % 8 << 24; /* its bytes in memory: n / 8, 0, 0, n % 8 */
+    key[0] = map->spec.type == OKO_MAP_LPM_TRIE ? 32 | address << 32 : n;
     key[1] = map->spec.type == OKO_MAP_LPM_TRIE ? 0 : ~n;
 }
 
