@@ -2,12 +2,12 @@
 
     oko-bench [--list] [--big] [--rounds N] [--json FILE] [PATTERN...]
     oko-bench --against kernel,dpdk-bpf,testpmd,ovs-dpdk [--json FILE] [--plot FILE]
-    oko-bench plot RESULTS.jsonl [PICTURE.svg]
+    oko-bench plot RESULTS [PICTURE.svg]
 
 Figures are CPU time per operation (of `workers` and `openflow`: wall time; of `memory`: bytes),
 medians of interleaved samples, beside the project's goals. JSON lines: first the machine, then one
 object per benchmark, which states what was measured (packets, flows, rules, entries). `plot` draws
-the curves among them (scale, memory).
+the curves among them (scale, memory, workers), or the bars of a comparison.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from pathlib import Path
 
 from oko.bench.registry import REGISTRY, Benchmark
 from oko.bench.run import Result, machine, run
-from oko.errors import OkoError
 
 
 def select(patterns: Sequence[str], big: bool = False) -> list[Benchmark]:
@@ -80,7 +79,7 @@ def _goal(result: Result) -> str:
 
 def run_against(options: argparse.Namespace) -> int:
     """`--against`; returns the exit status."""
-    from oko.bench import against, against_report
+    from oko.bench import against, against_report, plot
 
     peers = against.PEERS if options.against == "all" else options.against.split(",")
     cores = sorted(os.sched_getaffinity(0))
@@ -118,12 +117,12 @@ def run_against(options: argparse.Namespace) -> int:
                 + against_report.markdown(against_report.forwarding_rows(comparison))
             )
         if options.plot:
-            against_report.plot(comparison, Path(options.plot))
+            Path(options.plot).write_text(plot.bars(comparison.record()))
     except OSError as error:
         print(f"oko-bench: {error.filename}: {error.strerror}", file=sys.stderr)
         return 1
-    except OkoError as error:
-        print(f"oko-bench: {error}", file=sys.stderr)
+    except ValueError as error:
+        print(f"oko-bench: {options.plot}: {error}", file=sys.stderr)
         return 1
     if options.json != "-":
         against_report.print_comparison(comparison)
@@ -158,7 +157,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     against.add_argument("--core", type=int, help="where everybody runs (default: the last)")
     against.add_argument("--seconds", type=float, default=0.6, help="of a sample (default 0.6)")
-    against.add_argument("--plot", metavar="FILE", help="a picture, where matplotlib is")
+    against.add_argument("--plot", metavar="FILE", help="a picture (SVG)")
     against.add_argument("--markdown", metavar="FILE", help="the tables as in docs/benchmarks.md")
     options = parser.parse_args(given)
     if options.against:

@@ -1,4 +1,4 @@
-"""Tables and the plot of a comparison (against.py).
+"""Tables of a comparison (against.py).
 
 What oko's filters are to reach stands here: beside native C, or in ns where it is a floor that was
 measured, and beside every other JIT. A goal is judged with the batch entry, which the switch uses.
@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from oko.bench.against import Comparison, Figure
-from oko.errors import OkoError
 
 FILTER_COLUMNS = (
     "native",
@@ -166,36 +164,3 @@ def print_comparison(comparison: Comparison) -> None:
     for peer, why in comparison.left_out.items():
         console.print(f"left out: {peer}: {why}", markup=False)
     console.print(f"stolen by the hypervisor: {100 * comparison.stolen:.1f} % of the core's time")
-
-
-def plot(comparison: Comparison, path: Path) -> None:
-    """Bars, one group per filter and per case. Raises OkoError without matplotlib."""
-    try:
-        import matplotlib
-    except ImportError:
-        raise OkoError("no plot without matplotlib (Debian: python3-matplotlib)") from None
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    parts = [
-        ("ns per packet", comparison.filters, FILTER_COLUMNS, 1.0),
-        ("Mpps", comparison.forwarding, FORWARDING_COLUMNS, 1e3),
-    ]
-    parts = [part for part in parts if part[1]]
-    figure, axes = pyplot.subplots(len(parts), 1, figsize=(12, 5 * len(parts)), squeeze=False)
-    for axis, (unit, figures, columns, rate) in zip(axes[:, 0], parts, strict=True):
-        rows = _table(figures, columns)
-        width = 0.8 / len(columns)
-        for k, who in enumerate(columns):
-            places = [i + k * width for i, row in enumerate(rows.values()) if who in row]
-            medians = [row[who].median for row in rows.values() if who in row]
-            heights = [(rate / m if rate > 1 else m) if m else 0.0 for m in medians]
-            axis.bar(places, heights, width, label=who)
-        middle = (len(columns) - 1) * width / 2
-        axis.set_xticks([i + middle for i in range(len(rows))], list(rows), rotation=25, ha="right")
-        axis.set_ylabel(unit)
-        axis.set_yscale("log")
-        axis.legend()
-    figure.suptitle(f"{comparison.machine['cpu']}, {comparison.started}, {comparison.commit}")
-    figure.tight_layout()
-    figure.savefig(path)

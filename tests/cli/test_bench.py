@@ -12,6 +12,7 @@ import pytest
 from waiting import wait_until
 
 from oko.bench import big, forwarding, main, select
+from oko.bench.against import Comparison, Figure
 from oko.bench.loading import thousand_instructions
 from oko.bench.registry import REGISTRY, Goal, Sample, Unavailable, benchmark
 from oko.bench.run import run
@@ -52,6 +53,9 @@ def test_plot_draws_every_point(tmp_path: Path, capsys: pytest.CaptureFixture[st
         out.write("".join(json.dumps(line) + "\n" for line in (more, flow, gone)))
     assert main(["plot", str(results)]) == 0
     root = ElementTree.parse(tmp_path / "bench.svg").getroot()
+    texts = [e.text for e in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"ns per packet", "tables that each packet passes", "bytes per flow"} <= set(texts)
+    assert "prefers-color-scheme:dark" in (tmp_path / "bench.svg").read_text()
     titles = [e.text for e in root.iter("{http://www.w3.org/2000/svg}title")]
     assert titles == [
         f"tables, 2: {record['ns_median']:,.1f}",
@@ -59,7 +63,33 @@ def test_plot_draws_every_point(tmp_path: Path, capsys: pytest.CaptureFixture[st
         "rules, 10: 700.0",
     ]
     headings = [e.text for e in root if e.get("class") == "title"]
-    assert headings == ["scale: tables, ns per packet", "memory: rules, bytes per flow"]
+    assert headings == ["tables", "memory: rules"]
+
+
+def test_plot_draws_a_comparison(tmp_path: Path) -> None:
+    result = Comparison("", "abc1234", {"cpu": "a CPU"}, "2026-11-21")
+    result.forwarding = [
+        Figure("acl/x", "oko", [50.0]),
+        Figure("acl/x", "ovs-dpdk", [125.0]),
+        Figure("acl/x", "testpmd", note="not here"),
+    ]
+    result.filters = [
+        Figure("e_bucket", "jit-batch", [8.0]),
+        Figure("e_bucket", "kernel", [80.0]),
+        Figure("e_bucket", "kernel-given-clock", [40.0]),
+        Figure("g_payload", "native", [20.0]),  # nothing to compare with
+    ]
+    source = tmp_path / "compare.json"
+    source.write_text(json.dumps(result.record(), indent=1))
+    assert main(["plot", str(source)]) == 0
+    root = ElementTree.parse(tmp_path / "compare.svg").getroot()
+    titles = [e.text for e in root.iter("{http://www.w3.org/2000/svg}title")]
+    assert titles == [
+        *("acl/x, oko: 20", "acl/x, ovs-dpdk: 8"),
+        *("e_bucket, oko: 1", "e_bucket, kernel: 5"),
+    ]
+    source.write_text(json.dumps(Comparison("", "", {"cpu": ""}, "").record()))
+    assert main(["plot", str(source)]) == 1
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -61,6 +63,28 @@ def test_tables_are_written_between_their_marks(writer: ModuleType) -> None:
     assert "| hit, 1k | 4.5 | 9.0 |" in text
     assert "| delete+insert, 100k | 141.2 |  |" in text
     assert writer.fill(text, writer.tables(compared.record(), lines, maps)) == text
+
+
+def test_the_command_writes_page_and_pictures(writer: ModuleType, tmp_path: Path) -> None:
+    compared = Comparison("command", "abc1234", machine(), "2026-11-21T06:12+00:00", 0.01)
+    compared.forwarding = [Figure("acl/x", "oko", [40.0])]
+    point = {"unit": "packet", "ns_median": 30.0, "ns_min": 29.0, "ns_max": 31.0, "mops": 33.3}
+    (tmp_path / "compare.json").write_text(json.dumps(compared.record()))
+    lines = [{"machine": machine()}, {"name": "scale/tables/2", "group": "scale: tables", **point}]
+    (tmp_path / "bench.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "maps.jsonl").write_text('{"row": "hash 1k hit", "ns": 4.5}\n')
+    page = tmp_path / "page.md"
+    page.write_text(DOCUMENT.read_text())
+    sources = [str(tmp_path / name) for name in ("compare.json", "bench.jsonl", "maps.jsonl")]
+    assert writer.main([*sources, str(page)]) == 0
+    prose = [
+        re.sub(r"(<!-- begin (\w+) -->\n).*?(<!-- end)", r"\1\3", text, flags=re.DOTALL)
+        for text in (page.read_text(), DOCUMENT.read_text())
+    ]
+    assert prose[0] == prose[1] and len(prose[0]) > 5_000
+    for name in re.findall(r"\]\((\w+\.svg)\)", prose[0]):
+        assert "</svg>" in (tmp_path / name).read_text()
+        assert (DOCUMENT.parent / name).exists()
 
 
 def test_missing_marks_are_an_error(writer: ModuleType) -> None:

@@ -1,4 +1,5 @@
-"""Writes measured tables into docs/benchmarks.md, between its `begin` and `end` marks.
+"""Writes measured tables into docs/benchmarks.md, between its `begin` and `end` marks, and draws
+the pictures beside it: benchmarks.svg (curves) and compare.svg (bars), as `oko-bench plot` does.
 
 usage: write_doc.py COMPARISON.json BENCHMARKS.jsonl MAPS.jsonl [DOCUMENT]
 
@@ -16,6 +17,7 @@ from typing import Any
 
 from oko.bench.against import Comparison, Figure
 from oko.bench.against_report import filter_rows, forwarding_rows, markdown
+from oko.bench.plot import bars, svg
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -174,12 +176,14 @@ def fill(text: str, parts: dict[str, str]) -> str:
 
 
 def main(argv: list[str]) -> int:
-    """Rewrites the document."""
+    """Rewrites the document and its pictures."""
     comparison = json.loads(Path(argv[0]).read_text())
     lines, maps = (
         [json.loads(line) for line in Path(name).read_text().splitlines()] for name in argv[1:3]
     )
     document = Path(argv[3]) if len(argv) > 3 else ROOT / "docs" / "benchmarks.md"
+    document.with_name("benchmarks.svg").write_text(svg(lines))
+    document.with_name("compare.svg").write_text(bars(comparison))
     document.write_text(fill(document.read_text(), tables(comparison, lines, maps)))
     return 0
 
