@@ -108,8 +108,8 @@ class PackedFlowMod:
         self.program = program
 
 
-def compile_flow(flow: Flow) -> FlowRecord:
-    """The record of a flow."""
+def compile_flow(flow: Flow, ops: bytes | None = None) -> FlowRecord:
+    """The record of a flow. ops: its instructions, where they are compiled already."""
     return FlowRecord(
         cookie=flow.cookie,
         table=flow.table,
@@ -120,7 +120,7 @@ def compile_flow(flow: Flow) -> FlowRecord:
         filter_prog=flow.filter_prog,
         n_match=len(flow.match),
         match=compile_match(flow.match),
-        ops=compile_instructions(flow.instructions),
+        ops=compile_instructions(flow.instructions) if ops is None else ops,
         importance=flow.importance,
     )
 

@@ -21,6 +21,7 @@ import contextlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from oko.datapath import Datapath, Frame, MacEntry, TableInfo, Transaction
@@ -251,42 +252,26 @@ class Bridge(BridgePorts, BridgePrograms):
         return GroupMod(buckets.changed(old, change), "modify")
 
     def _record(
-        self, flow: Flow, known_record: records.FlowRecord | None = None
+        self, flow: Flow, compiled: records.FlowRecord | None = None
     ) -> records.FlowRecord:
-        """The flow compiled; equal instructions are compiled once."""
-        instructions = flow.instructions
-        if known_record is not None and self.state is None:
-            if known_record.ops not in self._instructions:
-                self._instructions[known_record.ops] = instructions
-            return known_record
+        """The flow's record. compiled: the same, where a message's decoder made it already."""
+        record = compiled or records.compile_flow(flow, self._ops(flow.instructions))
+        if record.ops not in self._instructions:
+            self._instructions[record.ops] = flow.instructions
+        if self.state is not None and (flow.idle_timeout or flow.hard_timeout):
+            return replace(record, flags=record.flags | TELL)  # its end is to be kept too
+        return record
+
+    def _ops(self, instructions: Instructions) -> bytes:
+        """Instructions compiled: the same object only once."""
         known = self._compiled.get(id(instructions))
         if known is not None and known[0] is instructions:
-            ops = known[1]
-        else:
-            ops = records.compile_instructions(instructions)
-            if len(self._compiled) >= 4096:
-                self._compiled.clear()
-            self._compiled[id(instructions)] = (instructions, ops)
-        if ops not in self._instructions:
-            self._instructions[ops] = instructions
-        return records.FlowRecord(
-            cookie=flow.cookie,
-            table=flow.table,
-            priority=flow.priority,
-            flags=flow.flags | self._tell_flag(flow),
-            idle_timeout=flow.idle_timeout,
-            hard_timeout=flow.hard_timeout,
-            filter_prog=flow.filter_prog,
-            n_match=len(flow.match),
-            match=records.compile_match(flow.match),
-            ops=ops,
-            importance=flow.importance,
-        )
-
-    def _tell_flag(self, flow: Flow) -> int:
-        """With state, the end of every flow with a timeout is to be known."""
-        timed = flow.idle_timeout or flow.hard_timeout
-        return TELL if self.state is not None and timed else 0
+            return known[1]
+        ops = records.compile_instructions(instructions)
+        if len(self._compiled) >= 4096:
+            self._compiled.clear()
+        self._compiled[id(instructions)] = (instructions, ops)
+        return ops
 
     def forget_flow(self, table: int, priority: int, match: Match, filter_prog: int) -> None:
         """Removes a flow whose time was over before a restart."""
