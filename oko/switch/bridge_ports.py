@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
@@ -17,7 +18,7 @@ from oko.switch.state import State
 from oko.switch.values import BridgeError
 
 
-class BridgePorts:
+class BridgePorts(ABC):
     """What a bridge knows of its ports."""
 
     name: str
@@ -29,8 +30,9 @@ class BridgePorts:
         self._port_born: dict[int, int] = {}
         self._devices: dict[int, str] = {}
 
+    @abstractmethod
     def _tell(self, event: BridgeEvent) -> None:
-        raise NotImplementedError
+        """Hands an event to the listeners."""
 
     @property
     def now(self) -> int:
