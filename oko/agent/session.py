@@ -18,7 +18,7 @@ Statistics, bundles and programs are in modules of their own. Thread-safety: the
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -210,15 +210,6 @@ class Session:
         except Exception as exc:
             return list(self.errors(msg, exc))
 
-    async def handle(self, batch: list[bytes]) -> AsyncIterator[bytes]:
-        """The replies to such messages, each when it is there."""
-        for item in self.work(batch):
-            if isinstance(item, bytes):
-                yield item
-            else:
-                for reply in await item:
-                    yield reply
-
     def name_of(self, msg: bytes) -> str:
         """The message's type in words."""
         return self._types[msg[1]] if msg[1] < len(self._types) else f"TYPE_{msg[1]}"
@@ -267,7 +258,7 @@ class Session:
         """A flow-mod like others before, ready for the datapath; None: decode_mod() has to look."""
         if not self._may_pack or msg[0] != self.version or msg[1] != self._flow_mod:
             return None
-        if self.role == SLAVE:
+        if self.role == SLAVE or not self.bridge.takes_packed:
             return None
         packed = pack_flow_mod(self.version, msg)
         if packed is None:
@@ -324,7 +315,7 @@ class Session:
     def carry_out(self, mods: list[Mod], packet_outs: Sequence[tuple[Action, ...]] = ()) -> None:
         """All of them as one transaction. BridgeError: which was refused."""
         by = self.origin(mods)
-        if self.bridge.state is None and not packet_outs:
+        if self.bridge.takes_packed and not packet_outs:
             packed: list[PackedFlowMod] = []
             for _, change, decoded in mods:
                 if isinstance(change, PackedFlowMod):

@@ -213,12 +213,17 @@ class Bridge(BridgePorts, BridgePrograms):
             self._tell_changes(by)
         self._look_at_tables()
 
+    @property
+    def takes_packed(self) -> bool:
+        """May apply_packed() be used? Not where the flows themselves are wanted: for a log of
+        changes, or to see whether one takes the place of the standalone flow."""
+        return self.state is None and not self._alone
+
     def apply_packed(
         self, packed: Sequence[records.PackedFlowMod], *, by: Origin | None = None
     ) -> None:
-        """apply() for flow-mods that are ready for the datapath. Not with state, which wants to
-        know more of them."""
-        assert self.state is None
+        """apply() for flow-mods that are ready for the datapath, while takes_packed."""
+        assert self.takes_packed
         if self._n_watching:
             self._tell_changes(None)
         if len(self._instructions) >= self._forget_at:
@@ -251,9 +256,7 @@ class Bridge(BridgePorts, BridgePrograms):
             raise BucketError(f"there is no group {change.group.id}", "OFPGMFC_UNKNOWN_GROUP")
         return GroupMod(buckets.changed(old, change), "modify")
 
-    def _record(
-        self, flow: Flow, compiled: records.FlowRecord | None = None
-    ) -> records.FlowRecord:
+    def _record(self, flow: Flow, compiled: records.FlowRecord | None = None) -> records.FlowRecord:
         """The flow's record. compiled: the same, where a message's decoder made it already."""
         record = compiled or records.compile_flow(flow, self._ops(flow.instructions))
         if record.ops not in self._instructions:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 from oko.agent.agent import Agent
 from oko.agent.connection import cut
@@ -44,9 +45,18 @@ class Peer:
         agent.sessions.append(self.session)
         agent.interests_changed()
 
+    async def replies(self, *msgs: bytes) -> AsyncIterator[bytes]:
+        """The replies to messages that come together, each when it is there."""
+        for item in self.session.work(list(msgs)):
+            if isinstance(item, bytes):
+                yield item
+            else:
+                for reply in await item:
+                    yield reply
+
     async def ask(self, *msgs: bytes) -> list[bytes]:
-        """The replies to messages that come together."""
-        return [reply async for reply in self.session.handle(list(msgs))]
+        """The same, all of them."""
+        return [reply async for reply in self.replies(*msgs)]
 
     def __call__(self, *msgs: bytes) -> list[bytes]:
         """The same, from outside of a loop."""

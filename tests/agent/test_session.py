@@ -533,6 +533,19 @@ def test_a_bundle_makes_the_group_that_its_packet_needs(agent):
     assert [port.config for port in agent.bridge.ports() if port.number == 2] == [64]
 
 
+def test_a_tool_that_adds_the_standalone_flow_makes_it_last(agent):
+    bridge = agent.bridge
+    bridge.fail_mode = "standalone"
+    tool = Peer(agent)
+    for adds in (False, True):
+        bridge.controllers_changed(0)
+        assert flow_texts(tool) == [(0, 0)]
+        if adds:
+            assert tool(add(OF13, "priority=0,actions=NORMAL")) == []
+        bridge.controllers_changed(1)
+        assert flow_texts(tool) == [(0, 0)] * adds
+
+
 def test_a_dump_while_others_change_flows(agent):
     peer, other = Peer(agent), Peer(agent)
     n = 6000
@@ -544,7 +557,7 @@ def test_a_dump_while_others_change_flows(agent):
     async def dump() -> list[tuple[int, int]]:
         seen = []
         changes = 0
-        async for reply in peer.session.handle([ask]):
+        async for reply in peer.replies(ask):
             seen += [(f.flow.table, f.flow.priority)
                      for f in flow_stats.decode_flow_stats(OF13, reply)]  # fmt: skip
             assert await other.ask(*passing) == []
