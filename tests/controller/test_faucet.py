@@ -22,7 +22,7 @@ from switchd_process import Switchd
 from test_apps import TRACES, sources_of, split
 from waiting import wait_until
 
-CONFIG = """
+SWITCH = """
 vlans:
   office:
     vid: 100
@@ -38,6 +38,8 @@ dps:
         native_vlan: office
 acls:
   guard:
+"""
+FILTERED = """
     - rule:
         filter_prog: FILTER
         actions:
@@ -46,6 +48,17 @@ acls:
         actions:
           allow: True
 """
+PLAIN = """
+    - rule:
+        dl_type: 0x800
+        nw_proto: 6
+        tcp_dst: 8080
+        actions:
+          allow: 0
+    - rule:
+        actions:
+          allow: 1
+"""
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +66,8 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return environment_with(tmp_path_factory.mktemp("faucet") / "environment", "faucet==1.10.12")
 
 
-def variables(folder: Path, program: str = "1", config: str = CONFIG) -> dict[str, str]:
-    (folder / "faucet.yaml").write_text(config.replace("FILTER", program))
+def variables(folder: Path, program: str = "1", acl: str = FILTERED) -> dict[str, str]:
+    (folder / "faucet.yaml").write_text(SWITCH + acl.replace("FILTER", program))
     return {
         "FAUCET_CONFIG": str(folder / "faucet.yaml"),
         "FAUCET_LOG": str(folder / "faucet.log"),
@@ -91,37 +104,9 @@ def start(python: Path, how: str, folder: Path, env: dict[str, str]) -> Controll
     return Controller(hub="eventlet", port=port, command=command, env=env, plain=True)
 
 
-PLAIN = """
-vlans:
-  office:
-    vid: 100
-dps:
-  sw1:
-    dp_id: 0x51
-    hardware: "Open vSwitch"
-    interfaces:
-      1:
-        native_vlan: office
-        acl_in: no_web
-      2:
-        native_vlan: office
-acls:
-  no_web:
-    - rule:
-        dl_type: 0x800
-        nw_proto: 6
-        tcp_dst: 8080
-        actions:
-          allow: 0
-    - rule:
-        actions:
-          allow: 1
-"""
-
-
 def test_learning_switch_with_an_acl(python: Path, tmp_path: Path) -> None:
     """Without anything of oko's: two hosts ping each other, one port of TCP is closed to one."""
-    env = variables(tmp_path, config=PLAIN)
+    env = variables(tmp_path, acl=PLAIN)
     del env["OKO_FAUCET_PROGRAMS"]
     env["PATH"] = f"{python.parent}:{os.environ['PATH']}"
     port = free_port()

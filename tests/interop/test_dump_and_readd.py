@@ -5,10 +5,8 @@ A filter is the one thing that a stock tool's dump loses; oko-ofctl's keeps it.
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -16,7 +14,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ofctl"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "switch"))
-from stock import Done, oko
+from stock import Done, oko, ovs
 from switchd_process import Switchd
 from test_beside_open_vswitch import FLOWS, GROUPS
 
@@ -29,14 +27,6 @@ priority=51,filter_prog=1,tcp,tp_dst=80 actions=send_maps(1),output:2
 pytestmark = pytest.mark.skipif(
     shutil.which("ovs-ofctl") is None, reason="ovs-ofctl (openvswitch-common) is not installed"
 )
-
-
-def ovs(run_dir, *arguments, stdin=""):
-    done = subprocess.run(
-        ["ovs-ofctl", *arguments], env=os.environ | {"OVS_RUNDIR": str(run_dir)}, input=stdin,
-        capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
-    return Done(done.returncode, done.stdout, done.stderr)
 
 
 TOOLS = {"ovs-ofctl": ovs, "oko-ofctl": oko}

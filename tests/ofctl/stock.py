@@ -51,6 +51,15 @@ def oko(run_dir: Path, *arguments: str, stdin: str = "") -> Done:
     return Done(status, out.getvalue(), err.getvalue())
 
 
+def ovs(run_dir: Path, *arguments: str, stdin: str = "") -> Done:
+    """ovs-ofctl, towards a switch of that run directory."""
+    done = subprocess.run(
+        ["ovs-ofctl", *arguments], env=os.environ | {"OVS_RUNDIR": str(run_dir)}, input=stdin,
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
 def plain(text: str) -> str:
     """Text without what changes by itself: numbers of messages, times."""
     text = re.sub(r"xid=0x[0-9a-f]+", "xid=*", text)
@@ -113,11 +122,7 @@ class Stock:
 
     def ovs(self, *arguments: str, stdin: str = "") -> Done:
         """ovs-ofctl."""
-        done = subprocess.run(
-            ["ovs-ofctl", *arguments],
-            env=self._environment, input=stdin, capture_output=True, text=True, timeout=60,
-        )  # fmt: skip
-        return Done(done.returncode, done.stdout, done.stderr)
+        return ovs(self.folder, *arguments, stdin=stdin)
 
     def oko(self, *arguments: str, stdin: str = "") -> Done:
         """oko-ofctl."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from stock import Done, oko, open_stock, plain
+from stock import Done, oko, open_stock, ovs, plain
 
 from oko.model.flow import BUCKET_ALL, BUCKET_FIRST, BUCKET_LAST, Bucket, Group, GroupMod
 from oko.openflow.common import OF13, OF15, OpenFlowError
@@ -34,14 +32,6 @@ def own(tmp_path_factory):
     run_dir = tmp_path_factory.mktemp("run")
     with Switchd(run_dir, "--bridge", "br0", *PORTS, *ALL):
         yield run_dir
-
-
-def ovs(run_dir, *arguments, stdin=""):
-    done = subprocess.run(
-        ["ovs-ofctl", *arguments], env=os.environ | {"OVS_RUNDIR": str(run_dir)}, input=stdin,
-        capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
-    return Done(done.returncode, done.stdout, done.stderr)
 
 
 STEPS = (
