@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -12,10 +11,12 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from waiting import PATIENCE, wait_until
+from waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "switch"))
+from switchd_process import Logged  # noqa: E402
+
 COMMAND = [sys.executable, "-m", "oko.controller.launcher"]
 
 
@@ -37,8 +38,10 @@ def run_controller(*arguments: str) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
-class Controller:
-    """Runs until the with block ends."""
+class Controller(Logged):
+    """oko-controller, or another one."""
+
+    ready = "listening at"
 
     def __init__(
         self,
@@ -57,31 +60,20 @@ class Controller:
         words = [*command, *map(str, apps)]
         if not plain:
             words += ["--ofp-listen-port", str(self.port), *arguments]
-        self.process = subprocess.Popen(
+        process = subprocess.Popen(
             words,
             stdout=self._log if stdout is None else stdout,
             stderr=self._log,
             env=environment(hub) | (env or {}),
         )
+        super().__init__(Path(self._log.name), process)
 
-    def log(self) -> list[str]:
-        """What it logged so far."""
-        return Path(self._log.name).read_text().splitlines()
+    def wait_until_ready(self) -> None:
+        """Another controller's log does not say it: it is ready when somebody listens."""
+        if not self._plain:
+            super().wait_until_ready()
+            return
 
-    def wait_for(self, text: str) -> str:
-        """The first line of the log that contains text."""
-
-        def found() -> list[str]:
-            return [line for line in self.log() if text in line]
-
-        def say() -> str:
-            return f"no {text!r} in the log:\n" + "\n".join(self.log())
-
-        wait_until(lambda: found() or self.process.poll() is not None, say)
-        assert found(), say()
-        return found()[0]
-
-    def _wait_until_listening(self) -> None:
         def listens() -> bool:
             assert self.process.poll() is None, "it ended:\n" + "\n".join(self.log())
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
@@ -89,26 +81,3 @@ class Controller:
             return False
 
         wait_until(listens, lambda: "nobody listens:\n" + "\n".join(self.log()), every=0.05)
-
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Its exit status after a signal."""
-        if self.process.poll() is None:
-            self.process.send_signal(number)
-        try:
-            return self.process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-            raise
-
-    def __enter__(self) -> Controller:
-        try:
-            self._wait_until_listening() if self._plain else self.wait_for("listening at")
-        except BaseException:
-            self.process.kill()
-            self.process.wait()
-            raise
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.stop()

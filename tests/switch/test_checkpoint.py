@@ -16,7 +16,7 @@ import dpkt
 import pytest
 from switchd_process import ROOT, Switchd
 from test_map_replace import PER_WORKER, SKETCHES, key_of, reader
-from test_state import killed, opened, rules
+from test_state import killed, opened, revived, rules
 from waiting import wait_until
 
 from oko.bpf.spec import MapType
@@ -135,8 +135,7 @@ def test_contents_after_a_compaction(tmp_path):
     bridge.map(1, 0).restore(bridge.map(1, 0).dump()[:-1] + b"\7", 2)
     before = bridge.map(1, 0).dump()
     asyncio.run(bridge.state.compact(bridge))
-    killed(bridge)
-    bridge = opened(tmp_path)
+    bridge = revived(bridge, tmp_path)
     assert bridge.datapath.data(1) == {0: b"something packets"[:16]}
     assert bridge.map(1, 0).dump() == before
     killed(bridge)
@@ -181,8 +180,7 @@ def test_idle_times_after_a_compaction(tmp_path):
     bridge.apply(rules("idle_timeout=100,tcp,actions=drop"))
     time.sleep(1.2)
     asyncio.run(bridge.state.compact(bridge))
-    killed(bridge)
-    bridge = opened(tmp_path)
+    bridge = revived(bridge, tmp_path)
     (flow,) = bridge.flow_stats()
     assert 1.2 <= flow.idle_age / SECOND <= time.monotonic() - began + 0.1
     killed(bridge)

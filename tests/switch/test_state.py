@@ -56,6 +56,12 @@ def killed(bridge: Bridge) -> None:
     bridge.close()
 
 
+def revived(bridge: Bridge, path: Path) -> Bridge:
+    """What comes up after a kill."""
+    killed(bridge)
+    return opened(path)
+
+
 def contents(bridge: Bridge):
     flows = sorted((f.id, f.flow) for f in bridge.flow_stats())
     return (
@@ -113,13 +119,11 @@ def test_compaction_changes_nothing(tmp_path):
     bridge.apply(rules("table=10,actions=output:2"))
     bridge.unload_program(5)
     before = contents(bridge)
-    killed(bridge)
-    bridge = opened(tmp_path)
+    bridge = revived(bridge, tmp_path)
     assert contents(bridge) == before
     asyncio.run(bridge.state.compact(bridge))
     assert len(list((tmp_path / "programs").glob("*.o"))) == 1
-    killed(bridge)
-    bridge = opened(tmp_path)
+    bridge = revived(bridge, tmp_path)
     assert contents(bridge) == before
     killed(bridge)
 
@@ -138,8 +142,7 @@ def test_what_is_appended_while_it_is_compacted(tmp_path):
     asyncio.run(session())
     before = contents(bridge)
     assert len(before[0]) == 203
-    killed(bridge)
-    bridge = opened(tmp_path)
+    bridge = revived(bridge, tmp_path)
     assert contents(bridge) == before
     killed(bridge)
 
@@ -154,8 +157,7 @@ def test_packets_map_changes_come_back_from_a_checkpoint(tmp_path):
     before = contents(bridge)[4]
     assert any(entries for entries in before.values())
     asyncio.run(bridge.state.checkpoint(bridge))
-    killed(bridge)
-    bridge = opened(tmp_path)
+    bridge = revived(bridge, tmp_path)
     assert contents(bridge)[4] == before
     killed(bridge)
 
@@ -167,8 +169,7 @@ def test_a_controllers_change_after_the_checkpoint_wins(tmp_path):
     key = bytes(spec.key_size)
     asyncio.run(bridge.state.checkpoint(bridge))
     bridge.change_map(1, 0, "set", [(key, b"\x09" * spec.value_size)])
-    killed(bridge)
-    bridge = opened(tmp_path)
+    bridge = revived(bridge, tmp_path)
     assert bridge.map(1, 0).get(key) == b"\x09" * spec.value_size
     killed(bridge)
 
@@ -189,8 +190,7 @@ def test_remaining_time(tmp_path):
     wait_until(lambda: {f.table for f in bridge.flow_stats()} == {2, 3})
     assert time.monotonic() - began > 2.9
     bridge.poll()  # the end of the flow is noted
-    killed(bridge)
-    bridge = opened(tmp_path)
+    bridge = revived(bridge, tmp_path)
     assert {f.table for f in bridge.flow_stats()} == {2, 3}
     killed(bridge)
 
@@ -205,8 +205,7 @@ def test_a_flow_that_ended_is_not_missed_by_later_changes(tmp_path):
     bridge.apply([FlowMod(flow, MODIFY, or_add=True)])
     before = contents(bridge)
     assert [f.cookie for f in before[0]] == [7]
-    killed(bridge)
-    bridge = opened(tmp_path)
+    bridge = revived(bridge, tmp_path)
     assert contents(bridge) == before
     killed(bridge)
 
@@ -333,8 +332,7 @@ def test_what_a_bridge_does_alone_is_not_kept(tmp_path):
     bridge.controllers_changed(1)
     assert len(list(bridge.flow_stats())) == 1
     asyncio.run(bridge.state.compact(bridge))
-    killed(bridge)
-    bridge = opened(tmp_path)
+    bridge = revived(bridge, tmp_path)
     assert len(list(bridge.flow_stats())) == 1
     killed(bridge)
 
