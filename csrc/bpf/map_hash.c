@@ -238,9 +238,18 @@ find_short(const struct oko_map_hash *table, const uint8_t *key, uint32_t n_word
     return find(table, oko_hash_words(&table->hash, w, n_words), w, n_words);
 }
 
-struct oko_hash_at oko_hash_lookup(const struct oko_map_hash *table, const void *key)
+/* A function of its own, so that short keys need no room for a long one. */
+static __attribute__((noinline)) struct oko_hash_at find_long(const struct oko_map_hash *table,
+                                                              const void *key)
 {
     struct oko_hash_probe probe;
+    oko_hash_probe_init(table, &probe, key);
+    return oko_hash_find(table, &probe);
+}
+
+static inline __attribute__((always_inline)) struct oko_hash_at
+find_key(const struct oko_map_hash *table, const void *key)
+{
     switch (table->key_words) {
     case 1:
         return find_short(table, key, 1);
@@ -249,9 +258,13 @@ struct oko_hash_at oko_hash_lookup(const struct oko_map_hash *table, const void 
     case 3:
         return find_short(table, key, 3);
     default:
-        oko_hash_probe_init(table, &probe, key);
-        return oko_hash_find(table, &probe);
+        return find_long(table, key);
     }
+}
+
+struct oko_hash_at oko_hash_lookup(const struct oko_map_hash *table, const void *key)
+{
+    return find_key(table, key);
 }
 
 /* ---------------------------------------------------------------- slots: take, retire */
@@ -369,6 +382,22 @@ static void put_value(struct oko_map_hash *table, struct oko_hash_at at, uint32_
         oko_words_zero(to, (table->map.spec.value_size + 7) / 8);
 }
 
+/* The same of a value of one word. */
+static inline void put_word(struct oko_map_hash *table, struct oko_hash_at at, uint32_t worker,
+                            const void *value)
+{
+    OKO_STORE(oko_hash_value(table, at, worker), oko_word_part(value, table->map.spec.value_size));
+}
+
+bool oko_hash_overwrite_word(struct oko_map_hash *table, const void *key, uint32_t worker,
+                             const void *value, struct oko_hash_at *at)
+{
+    if (table->map.spec.value_size > sizeof(uint64_t) || (*at = find_key(table, key)).slot == NULL)
+        return false;
+    put_word(table, *at, worker, value);
+    return true;
+}
+
 void oko_hash_overwrite(struct oko_map_hash *table, struct oko_hash_at at, uint32_t worker,
                         const void *value)
 {
@@ -396,7 +425,7 @@ void oko_hash_fill(struct oko_map_hash *table, struct oko_hash_at at, uint32_t w
 static void *hash_lookup(struct oko_map *map, const void *key, struct oko_env *env)
 {
     struct oko_map_hash *table = table_of(map);
-    struct oko_hash_at at = oko_hash_lookup(table, key);
+    struct oko_hash_at at = find_key(table, key);
     return at.slot != NULL ? oko_hash_value(table, at, env->worker) : NULL;
 }
 
@@ -436,6 +465,9 @@ static int hash_update(struct oko_map *map, const void *key, const void *value, 
 {
     struct oko_map_hash *table = table_of(map);
     struct oko_hash_probe probe;
+    struct oko_hash_at at;
+    if (oko_hash_overwrite_word(table, key, env->worker, value, &at))
+        return 0;
     oko_hash_probe_init(table, &probe, key);
     return put(table, &probe, env->worker, value, OKO_ANY) == 0 ? 0 : OKO_HELPER_FULL;
 }

@@ -42,7 +42,10 @@
  * value B. Should so many slots be waiting that there is no other, a worker takes one that it
  * retired itself once all *other* workers have passed; failing that too, the insert reports a full
  * map (it would take as many deletes as the table has entries within one burst of another worker).
- * An update of a present key overwrites the value in place, word by word, under the lock. */
+ * An update of a present key overwrites the value in place, word by word, under the lock. A value
+ * of one word, that a worker updates, needs no lock: one store is whole by itself, and should the
+ * entry be deleted meanwhile, then the update came before that; its slot cannot become another's
+ * while the worker runs. */
 #ifndef OKO_BPF_MAP_HASH_H
 #define OKO_BPF_MAP_HASH_H
 
@@ -154,6 +157,10 @@ void oko_hash_publish(struct oko_map_hash *table, const struct oko_hash_probe *p
 /* Overwrites the value of a present entry: one worker's, or all when OKO_POOL_NOBODY. */
 void oko_hash_overwrite(struct oko_map_hash *table, struct oko_hash_at at, uint32_t worker,
                         const void *value);
+/* A worker's update without a lock, where that can be: the key is present and its value one word.
+ * Else false. */
+bool oko_hash_overwrite_word(struct oko_map_hash *table, const void *key, uint32_t worker,
+                             const void *value, struct oko_hash_at *at);
 /* Deletes a present key; the caller holds the lock. */
 void oko_hash_remove(struct oko_map_hash *table, const struct oko_hash_probe *probe,
                      struct oko_hash_at at, uint32_t worker);

@@ -10,7 +10,8 @@
  * Why not an exact list: each lookup would move an entry to its head, four cache lines written
  * under a lock that all workers share. Here a lookup takes no lock and writes at most one bit.
  *
- * Thread-safety. Lookups as in map_hash.h. All writers hold the table's lock. Control-side reads
+ * Thread-safety. Lookups as in map_hash.h, and workers' updates of values of one word. All other
+ * writers hold the table's lock. Control-side reads
  * are no use of an entry; control-side updates are. */
 #include "../base/alloc.h"
 #include "../base/atomic.h"
@@ -188,6 +189,11 @@ static int lru_update(struct oko_map *map, const void *key, const void *value, s
 {
     struct oko_map_hash *table = table_of(map);
     struct oko_hash_probe probe;
+    struct oko_hash_at at;
+    if (oko_hash_overwrite_word(table, key, env->worker, value, &at)) {
+        touch(table, at.slot);
+        return 0;
+    }
     oko_hash_probe_init(table, &probe, key);
     oko_spin_lock(&table->table_lock);
     int status = put(table, &probe, env->worker, value, OKO_ANY);

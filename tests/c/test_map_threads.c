@@ -400,6 +400,52 @@ static void test_clear(void)
     }
 }
 
+/* ---------------------------------------------------------------- values of one word */
+
+/* Workers update values of one word without a lock. Each has keys of its own, which share buckets
+ * with the others', and finds there what it wrote last; one key is everybody's, and everybody adds
+ * to its value. */
+enum { N_OWN = 40, SHARED = 1 << 20 };
+
+static void *update_words(void *arg)
+{
+    uint32_t me = (uint32_t)(uintptr_t)arg;
+    struct oko_env *env = oko_vm_env(vm, me);
+    struct oko_qsbr *qsbr = oko_vm_qsbr(vm);
+    uint64_t state = me + 1, last[N_OWN] = {0}, shared[2] = {SHARED, 0};
+    oko_qsbr_online(qsbr, me);
+    for (int round = 1; round <= rounds * 4; round++) {
+        uint64_t random = next_random(&state), i = random % N_OWN;
+        uint64_t key[2] = {i * N_WORKERS + me, 7}, value = (uint64_t)round << 8 | me;
+        if ((random >> 32) % 8 == 0) {
+            CHECK((map->ops->del(map, key, env) == 0) == (last[i] != 0));
+            last[i] = 0;
+        } else if ((random >> 32) % 2 == 0) {
+            int code = map->ops->update(map, key, &value, env);
+            CHECK(code == 0 || last[i] == 0); /* no slot: another's burst has lasted very long */
+            last[i] = code == 0 ? value : 0;
+        }
+        uint64_t *found = map->ops->lookup(map, key, env);
+        CHECK((found != NULL) == (last[i] != 0) && (found == NULL || OKO_LOAD(found) == last[i]));
+        __atomic_fetch_add((uint64_t *)map->ops->lookup(map, shared, env), 1, __ATOMIC_RELAXED);
+        if (round % 32 == 0)
+            oko_qsbr_quiescent(qsbr, me);
+    }
+    oko_qsbr_offline(qsbr, me);
+    return NULL;
+}
+
+static void test_words(uint32_t type)
+{
+    uint64_t shared[2] = {SHARED, 0}, value = 0;
+    new_map((struct oko_map_spec){"m", type, 16, 8, 2 * N_OWN * N_WORKERS, 0});
+    CHECK(oko_map_update(map, (uint8_t *)shared, (uint8_t *)&value, OKO_NOEXIST) == 0);
+    run_workers(update_words, NULL);
+    CHECK(oko_map_lookup(map, (uint8_t *)shared, (uint8_t *)&value) == 0);
+    CHECK(value == (uint64_t)rounds * 4 * N_WORKERS);
+    oko_map_unref(map);
+}
+
 int main(void)
 {
 #ifdef OKO_SANITIZED
@@ -415,6 +461,8 @@ int main(void)
     test_sketches();
     test_capacity();
     test_clear();
+    test_words(OKO_MAP_HASH);
+    test_words(OKO_MAP_LRU_HASH);
     oko_vm_free(vm);
     return 0;
 }
