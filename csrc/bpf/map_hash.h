@@ -63,7 +63,7 @@ struct oko_hash_bucket {
     uint8_t lock;       /* of writers */
     uint8_t retired;    /* slots deleted and not yet reusable; under the lock */
     uint8_t retired_by; /* the worker that retired all of these, or OKO_POOL_NOBODY */
-    uint8_t unused;
+    uint8_t unused;     /* but by tests of the JIT */
     /* then: slots[OKO_HASH_WINDOW] of slot_size bytes;
      * then: uint64_t epoch that has to pass before the retired slots are reusable */
 };

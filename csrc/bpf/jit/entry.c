@@ -144,8 +144,7 @@ static void emit_lowest(struct x64 *a, unsigned dst, unsigned src)
     x64_alu(a, X64_AND, true, dst, src);
 }
 
-/* Clears the lowest set bit of reg; Z tells whether none is left. */
-static void emit_drop_lowest(struct x64 *a, unsigned reg, unsigned scratch)
+void jit_emit_drop_lowest(struct x64 *a, unsigned reg, unsigned scratch)
 {
     if (a->bmi1) {
         x64_blsr(a, true, reg, reg);
@@ -529,6 +528,29 @@ static void emit_match_1(struct jit *j)
     emit_or_match(j, R9);
 }
 
+/* The first pass over the packets (prefetch.c). The mask waits in the place of the matches. */
+static void emit_first_pass(struct jit *j)
+{
+    struct x64 *a = &j->a;
+    uint32_t loop = x64_label(a), next = x64_label(a), skip = x64_label(a);
+    jit_emit_ahead_test(j, skip);
+    set_pin(j, PIN_MATCH, jit_pin(j, PIN_TODO, R9));
+    x64_align(a, 16);
+    x64_bind(a, loop);
+    emit_next_packet(j);
+    clear_unset(j);
+    jit_emit_ahead(j, next);
+    x64_bind(a, next);
+    unsigned todo = jit_pin(j, PIN_TODO, R10);
+    jit_emit_drop_lowest(a, todo, R9);
+    set_pin(j, PIN_TODO, todo);
+    x64_jcc(a, X64_NE, loop);
+    set_pin(j, PIN_TODO, jit_pin(j, PIN_MATCH, R9));
+    x64_mov_i(a, RAX, 0);
+    set_pin(j, PIN_MATCH, RAX);
+    x64_bind(a, skip);
+}
+
 /* batch(env, in, todo): rdi, rsi, rdx; the mask of matches in rax. */
 static void emit_batch(struct jit *j)
 {
@@ -545,6 +567,8 @@ static void emit_batch(struct jit *j)
     leave_way_back(j, next);
     x64_test(a, true, RDX, RDX);
     x64_jcc(a, X64_E, done);
+    if (jit_plan_ahead(j))
+        emit_first_pass(j);
     x64_align(a, 16);
     x64_bind(a, loop);
     emit_next_packet(j);
@@ -559,7 +583,7 @@ static void emit_batch(struct jit *j)
     x64_bind(a, j->result_label[0]);
     x64_bind(a, next);
     unsigned todo = jit_pin(j, PIN_TODO, R10);
-    emit_drop_lowest(a, todo, R9);
+    jit_emit_drop_lowest(a, todo, R9);
     set_pin(j, PIN_TODO, todo);
     x64_jcc(a, X64_NE, loop);
     x64_mov(a, true, RAX, jit_pin(j, PIN_MATCH, RAX));

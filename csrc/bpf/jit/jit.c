@@ -9,6 +9,8 @@
 #include <string.h>
 
 uint32_t jit_skip;
+uint32_t jit_near = 256 * 1024; /* a share of a second-level cache: packets and flows want it too */
+bool jit_marks_ahead;
 
 bool oko_jit_available(void)
 {

@@ -3,7 +3,8 @@
  * Stages, each in its own file: lower.c turns instructions and the verifier's facts into one
  * struct jit_op per instruction slot and finds functions and live registers; emit.c writes the
  * machine code of an operation; call.c that of calls; entry.c frames, the per-packet entry and the
- * batch loop; jit.c drives them and owns the result. x64.c encodes, exec.c owns pages.
+ * batch loop, prefetch.c its first pass; jit.c drives them and owns the result. x64.c encodes,
+ * exec.c owns pages.
  *
  * Registers. r0-r5 live in rax, rdi, rsi, rdx, rcx, r8, so that arguments of the entry, of local
  * calls and of helpers are where the C calling convention (System V AMD64) wants them; r6-r9 in the
@@ -173,10 +174,18 @@ enum {
     JIT_SKIP_FLOW = 1,
     JIT_SKIP_PEEP = 2,
     JIT_SKIP_INLINE = 4,
-    JIT_SKIP_BMI = 8,  /* as on an older CPU */
-    JIT_SKIP_NEAR = 16 /* code far from what it calls */
+    JIT_SKIP_BMI = 8,   /* as on an older CPU */
+    JIT_SKIP_NEAR = 16, /* code far from what it calls */
+    JIT_SKIP_AHEAD = 32
 };
 extern uint32_t jit_skip;
+
+/* Bytes of a table that lookups touch from which on the batch entry fetches ahead (prefetch.c).
+ * Tests set it as they do jit_skip; and whether each bucket fetched is marked, in the byte it has
+ * to spare.
+ */
+extern uint32_t jit_near;
+extern bool jit_marks_ahead;
 
 struct jit {
     struct oko_prog *prog;
@@ -271,6 +280,16 @@ bool jit_call_uses_env(const struct jit_call *call);
 bool jit_sketch_in_place(const struct oko_map *map); /* few enough blocks to read */
 void jit_emit_call(struct jit *j, uint32_t pc);
 void jit_emit_late(struct jit *j);
+bool jit_lookup_is_plain(const struct jit *j, uint32_t pc); /* never null, changes nothing */
+bool jit_prefetches(const struct jit *j, uint32_t pc);      /* a lookup in a table worth it */
+void jit_emit_prefetch(struct jit *j, uint32_t pc);         /* instead of that lookup */
+/* Condition AE: the map, of such a lookup, now has so many entries that most are not near. */
+void jit_emit_is_large(struct jit *j, const struct oko_map *map);
+
+/* prefetch.c: the first pass of the batch entry. Between plan and emit, work[] is its own. */
+bool jit_plan_ahead(struct jit *j); /* is there one, for the body being emitted? */
+void jit_emit_ahead_test(struct jit *j, uint32_t skip); /* to skip unless it is worth it now */
+void jit_emit_ahead(struct jit *j, uint32_t next);      /* for the packet at hand; then to next */
 
 /* call.c */
 void jit_emit_helper(struct jit *j, uint32_t pc);
@@ -281,6 +300,8 @@ bool jit_is_unwind(const struct jit *j, const struct jit_op *op);
 /* entry.c */
 int jit_emit_program(struct jit *j, uint32_t *run, uint32_t *batch);
 unsigned jit_pin(struct jit *j, enum jit_pin pin, unsigned scratch);
+/* Clears the lowest set bit of reg; Z tells whether none is left. */
+void jit_emit_drop_lowest(struct x64 *a, unsigned reg, unsigned scratch);
 void jit_emit_exit(struct jit *j, bool last);
 void jit_emit_exit_const(struct jit *j, unsigned result, bool last);
 void jit_emit_exit_if(struct jit *j, enum x64_cc cc, bool last); /* result 1 if cc, else 0 */

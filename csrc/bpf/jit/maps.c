@@ -390,6 +390,78 @@ static void emit_hash_late(struct jit *j, const struct jit_op *op, const struct 
     x64_jmp(a, late->done);
 }
 
+/* ---------------------------------------------------------------- ahead of a lookup */
+
+enum { LINE = 64, MAX_LINES = 2 };
+
+/* Lines of a bucket that a lookup is likely to read: the header and the slots filled first. */
+static uint32_t bucket_lines(const struct oko_map_hash *table)
+{
+    uint32_t lines = table->bucket_size / LINE;
+    return lines < MAX_LINES ? lines : MAX_LINES;
+}
+
+static uint32_t large_from(const struct oko_map_hash *table)
+{
+    return jit_near / (LINE * (bucket_lines(table) + (table->values != NULL)));
+}
+
+bool jit_prefetches(const struct jit *j, uint32_t pc)
+{
+    const struct jit_op *op = &j->ops[pc];
+    const struct jit_call *call = op->call ? &j->calls[op->call - 1] : NULL;
+    return call && call->kind == JIT_CALL_HASH &&
+           call->map->spec.max_entries >= large_from((const struct oko_map_hash *)call->map);
+}
+
+bool jit_lookup_is_plain(const struct jit *j, uint32_t pc)
+{
+    const struct jit_op *op = &j->ops[pc];
+    return op->imm == OKO_HELPER_MAP_LOOKUP && op->call &&
+           j->calls[op->call - 1].kind == JIT_CALL_ARRAY &&
+           (j->prog->facts.insn[pc].flags & (OKO_FACT_INDEX_CONST | OKO_FACT_INDEX_OK));
+}
+
+void jit_emit_is_large(struct jit *j, const struct oko_map *map)
+{
+    const struct oko_map_hash *table = (const struct oko_map_hash *)map;
+    x64_mov_i(&j->a, RAX, (uintptr_t)&table->n_entries);
+    x64_alu_mi(&j->a, X64_CMP, 4, x64_at(RAX, 0), (int32_t)large_from(table));
+}
+
+/* The bucket's lines; of a per-worker table the values' too, as if the first slot were the one. */
+void jit_emit_prefetch(struct jit *j, uint32_t pc)
+{
+    struct x64 *a = &j->a;
+    const struct jit_op *op = &j->ops[pc];
+    const struct jit_call *call = &j->calls[op->call - 1];
+    const struct oko_map_hash *table = (const struct oko_map_hash *)call->map;
+    struct jit_word w[JIT_MAX_WORDS];
+    struct jit_maker m;
+    jit_maker_init(&m, j, op);
+    uint32_t n = make_words(&m, &call->key, w, true);
+    emit_hash(a, &table->hash, w, n);
+    emit_bucket(a, table);
+    if (jit_marks_ahead)
+        x64_alu_mi(a, X64_ADD, 1, x64_at(RDX, offsetof(struct oko_hash_bucket, unused)), 1);
+    for (uint32_t i = 0; i < bucket_lines(table); i++)
+        x64_prefetch(a, x64_at(RDX, (int32_t)(LINE * i)));
+    if (!table->values)
+        return;
+    x64_shift_i(a, X64_SHR, true, RAX, table->shift);
+    emit_scale(a, RAX, OKO_HASH_WINDOW * table->value_stride);
+    x64_mov_i(a, RDX, (uintptr_t)table->values);
+    x64_alu(a, X64_ADD, true, RAX, RDX);
+    if (table->map.n_workers > 1) {
+        x64_load(a, 4, RDX,
+                 x64_at(jit_pin(j, PIN_ENV, RDX), (int32_t)offsetof(struct oko_env, worker)));
+        x64_mov_i(a, RCX, table->worker_stride);
+        x64_imul(a, true, RDX, RCX);
+        x64_alu(a, X64_ADD, true, RAX, RDX);
+    }
+    x64_prefetch(a, x64_at(RAX, 0));
+}
+
 /* ---------------------------------------------------------------- sketches */
 
 /* dst = position of the cell that x (32 bits, zero-extended) stands for: x * width >> 32. */
