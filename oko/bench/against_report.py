@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from oko.bench.against import Comparison, Figure
+from oko.bench.forwarding import MPPS
 
 FILTER_COLUMNS = (
     "native",
@@ -20,7 +21,9 @@ FILTER_COLUMNS = (
     "dpdk",
     "dpdk-burst",
 )
-FORWARDING_COLUMNS = ("oko", "testpmd", "ovs-dpdk")
+FORWARDING_COLUMNS = ("oko", "testpmd", "ovs-dpdk", "ovs-dpdk-tuned")
+TIMES_OVS = {"exact100k/udp64_f100k": 4.0}
+"""Goals beside Open vSwitch; others are rates (oko.bench.forwarding.MPPS)."""
 
 
 @dataclass(frozen=True)
@@ -111,26 +114,42 @@ def _beside_native(goal: FilterGoal, ours: float, row: Mapping[str, Figure]) -> 
 
 
 def forwarding_rows(comparison: Comparison) -> list[list[str]]:
-    """A heading, and a row per case: Mpps, and our rate as a multiple of theirs.
+    """A heading, and a row per case: Mpps, our rate as a multiple of Open vSwitch's in its faster
+    form, and the goal.
 
     "less input": the peer's time per packet without that of its input and output, for which
     testpmd's io mode stands, so that what is left is the cost of switching."""
-    rows = [["rules/capture", *FORWARDING_COLUMNS, "oko/ovs", "oko/ovs less input", "note"]]
+    heading = ["rules/capture", *FORWARDING_COLUMNS, "oko/ovs", "oko/ovs less input", "goal"]
+    rows = [[*heading, "note"]]
     for what, row in _table(comparison.forwarding, FORWARDING_COLUMNS).items():
         cells = [what]
         for who in FORWARDING_COLUMNS:
             figure = row.get(who)
             cells.append(f"{1e3 / figure.median:.2f}" if figure and figure.ns else "-")
         ns = {who: figure.median for who, figure in row.items() if figure.ns}
-        if "oko" in ns and "ovs-dpdk" in ns:
-            cells.append(f"{ns['ovs-dpdk'] / ns['oko']:.2f}x")
-            less = ns["ovs-dpdk"] - ns.get("testpmd", 0.0)
+        theirs = min((ns[who] for who in ("ovs-dpdk", "ovs-dpdk-tuned") if who in ns), default=0.0)
+        if "oko" in ns and theirs:
+            cells.append(f"{theirs / ns['oko']:.2f}x")
+            less = theirs - ns.get("testpmd", 0.0)
             cells.append(f"{less / ns['oko']:.2f}x" if "testpmd" in ns else "-")
         else:
             cells += ["-", "-"]
+        cells.append(_forwarding_goal(what, ns.get("oko", 0.0), theirs))
         notes = [f"{who}: {figure.note}" for who, figure in row.items() if figure.note]
         rows.append([*cells, "; ".join(notes)])
     return rows
+
+
+def _forwarding_goal(what: str, ours: float, theirs: float) -> str:
+    """The goal of a case, in Mpps or in times Open vSwitch's rate, and whether it is met."""
+    if not ours:
+        return ""
+    if what in TIMES_OVS:
+        times = TIMES_OVS[what]
+        return f"{times:g}x {_met(round(theirs / ours, 2) >= times)}" if theirs else ""
+    rules, capture = what.split("/")
+    mpps = MPPS.get((rules, capture))
+    return f"{mpps:g} {_met(round(1e3 / ours, 2) >= mpps)}" if mpps else ""
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:
@@ -146,6 +165,8 @@ def print_comparison(comparison: Comparison) -> None:
     from rich.table import Table
 
     console = Console()
+    if not console.is_terminal:  # a file has room for all columns
+        console = Console(width=150)
     for title, figures, rows in (
         ("filters, ns per packet", comparison.filters, filter_rows(comparison)),
         ("forwarding, Mpps", comparison.forwarding, forwarding_rows(comparison)),
@@ -154,12 +175,14 @@ def print_comparison(comparison: Comparison) -> None:
             continue
         table = Table(title=title, title_justify="left")
         for number, heading in enumerate(rows[0]):
-            table.add_column(heading, justify="right" if number else "left")
+            if heading != "note":
+                table.add_column(heading, justify="right" if number else "left")
         for row in rows[1:]:
-            table.add_row(*row)
+            cells = [cell.replace("**", "") for cell in row]
+            table.add_row(*cells[: len(table.columns)])
         console.print(table)
-        refused = {(f.what, f.who): f.note for f in figures if not f.ns and f.note}
-        for (what, who), why in refused.items():
+        notes = {(f.what, f.who): f.note for f in figures if f.note}
+        for (what, who), why in notes.items():
             console.print(f"{what}: {who}: {why}", markup=False)
     for peer, why in comparison.left_out.items():
         console.print(f"left out: {peer}: {why}", markup=False)

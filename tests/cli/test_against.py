@@ -8,6 +8,8 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -118,8 +120,15 @@ def test_ratios_are_to_the_best_form_of_a_peer() -> None:
     for who, ns in {"oko": 40.0, "testpmd": 20.0, "ovs-dpdk": 100.0}.items():
         result.forwarding.append(Figure("exact/udp64_f1k", who, [ns]))
     assert against_report.forwarding_rows(result)[1] == [
-        *("exact/udp64_f1k", "25.00", "50.00", "10.00", "2.50x", "2.00x", ""),
+        *("exact/udp64_f1k", "25.00", "50.00", "10.00", "-", "2.50x", "2.00x", "25 met", ""),
     ]
+    result.forwarding.append(Figure("exact/udp64_f1k", "ovs-dpdk-tuned", [80.0], "a note"))
+    assert against_report.forwarding_rows(result)[1][4:] == [
+        *("12.50", "2.00x", "1.50x", "25 met", "ovs-dpdk-tuned: a note"),
+    ]
+    many = "exact100k/udp64_f100k"
+    result.forwarding = [Figure(many, "oko", [50.0]), Figure(many, "ovs-dpdk", [190.0])]
+    assert against_report.forwarding_rows(result)[1][5:8] == ["3.80x", "-", "4x **missed**"]
     assert against_report.markdown([["a", "b"], ["c", "1"]]) == (
         "| a | b |\n| --- | ---: |\n| c | 1 |\n"
     )
@@ -178,3 +187,39 @@ def test_filter_peers_agree_on_every_packet(tmp_path: Path) -> None:
     ran = {(row["what"], row["who"]) for row in record["filters"] if "ns_median" in row}
     for name in "abcdefgh":
         assert {who for what, who in ran if what[0] == name} >= {"jit-batch", "kernel", "dpdk"}
+
+
+class Switch:
+    """Of OvsDpdk what OvsTuned uses."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.note = ""
+
+    @contextmanager
+    def polling(self) -> Iterator[None]:
+        self.calls.append("go on")
+        yield
+        self.calls.append("stop")
+
+    def set(self, *settings: str) -> None:
+        self.calls.append(" ".join(settings))
+
+    def sample(self, seconds: float) -> Sample:
+        self.calls.append("sample")
+        raise Unavailable("died")
+
+
+def test_settings_of_the_tuned_form_are_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    switch = Switch()
+    monkeypatch.setattr(peers.OvsTuned, "WARM_SECONDS", 0.0)
+    tuned = peers.OvsTuned(switch)  # type: ignore[arg-type]
+    with pytest.raises(Unavailable, match="died"):
+        tuned.sample(1.0)
+    assert switch.calls == [
+        *("go on", "emc-insert-inv-prob=0 smc-enable=true", "stop", "sample"),
+        *("go on", "emc-insert-inv-prob smc-enable", "stop"),
+    ]
+    switch.note = "not ready"
+    with pytest.raises(Unavailable, match="as ovs-dpdk"):
+        tuned.prepare(Path("x"), Path("y"))

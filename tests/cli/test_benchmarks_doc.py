@@ -55,7 +55,7 @@ def test_tables_are_written_between_their_marks(writer: ModuleType) -> None:
     assert "2026-11-21 06:12 UTC, commit abc1234; the hypervisor stole 1.0 %" in text
     assert re.search(r"^\| d_flow \|.*\| 50\.0 \|.*\| 10\.00x \| - \|  \| 2x met \|$", text, re.M)
     assert "- g_payload, dpdk: refused: loops\n- testpmd was left out: no dpdk-testpmd" in text
-    assert "| acl/x | 25.00 | - | 10.00 | 2.50x |" in text
+    assert "| acl/x | 25.00 | - | 10.00 | - | 2.50x |" in text
     assert "| forward/a/b | 30.0 | 29.0 - 31.0 | 33.3 | 20 ns: **missed** |" in text
     assert "| 30 | 30.0 | 30.0 |  |" in text
     assert "| 1,000 | 30.0 |\n" in text
