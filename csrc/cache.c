@@ -12,11 +12,13 @@
 #endif
 
 enum {
-    WAYS = 8,         /* entries of a set */
-    WORDS = 14,       /* of an entry: key, then candidates */
-    WINDOW = 1024,    /* lookups after which the hit rate is judged */
-    MIN_HITS = 128,   /* below that many of a window it is not worth asking ... */
-    PROBE_EVERY = 16, /* ... but for one burst in so many */
+    WAYS = 8,           /* entries of a set */
+    WORDS = 14,         /* of an entry: key, then candidates */
+    WINDOW = 1024,      /* lookups after which the hit rate is judged */
+    MIN_HITS = 512,     /* below that many of a window it is not worth asking ... */
+    PROBE_OFTEN = 16,   /* ... but for one burst in so many, */
+    FEW_HITS = 4,       /* and below that many twice as rarely after each window, */
+    PROBE_RARELY = 256, /* down to this */
     MAX_BURST = 32
 };
 
@@ -40,8 +42,8 @@ struct oko_cache {
     uint64_t n_sets, mask;
     uint32_t turn;       /* whose entry goes when a set is full */
     uint32_t asked, hit; /* in this window */
-    uint32_t skip;       /* bursts until the next that asks; 0 = every burst asks */
-    bool shy;            /* hardly anything hits */
+    uint32_t every;      /* one burst in so many asks: more than 1 while hardly anything hits */
+    uint32_t skip;       /* bursts until the next that asks */
     /* of the last find, for put */
     const struct oko_layout *layout;
     uint64_t hash[MAX_BURST];
@@ -54,7 +56,7 @@ int oko_cache_new(uint64_t bytes, struct oko_cache **out)
     if (!cache)
         return OKO_E_NOMEM;
     uint64_t per_set = sizeof(struct set) + WAYS * sizeof(struct entry);
-    cache->n_sets = 1;
+    cache->n_sets = cache->every = 1;
     while (2 * cache->n_sets * per_set <= bytes)
         cache->n_sets *= 2;
     cache->mask = cache->n_sets - 1;
@@ -79,13 +81,11 @@ void oko_cache_free(struct oko_cache *cache)
 
 bool oko_cache_wanted(struct oko_cache *cache)
 {
-    if (!cache->shy)
-        return true;
     if (cache->skip) {
         cache->skip--;
         return false;
     }
-    cache->skip = PROBE_EVERY - 1;
+    cache->skip = cache->every - 1;
     return true;
 }
 
@@ -95,7 +95,13 @@ static void judge(struct oko_cache *cache, uint32_t asked, uint32_t hit)
     cache->hit += hit;
     if (cache->asked < WINDOW)
         return;
-    cache->shy = cache->hit < MIN_HITS * (cache->asked / WINDOW);
+    if (cache->hit >= MIN_HITS)
+        cache->every = 1;
+    else if (cache->every == 1 || cache->hit >= FEW_HITS)
+        cache->every = PROBE_OFTEN;
+    else if (cache->every < PROBE_RARELY)
+        cache->every *= 2;
+    cache->skip = cache->every - 1;
     cache->asked = cache->hit = 0;
 }
 
@@ -188,23 +194,36 @@ uint32_t oko_cache_find(struct oko_cache *cache, const struct oko_cls *cls, uint
     return left;
 }
 
+/* The entry for a key that is not known: the one with its tag, a free one, or another's. */
+static struct entry *make_room(struct oko_cache *cache, uint64_t hash)
+{
+    uint64_t index = hash & cache->mask;
+    struct set *set = &cache->sets[index];
+    uint32_t tag = tag_of(hash), ways = ways_with(set, tag);
+    if (!ways)
+        ways = ways_with(set, 0);
+    uint32_t way = ways ? (uint32_t)__builtin_ctz(ways) : cache->turn++ % WAYS;
+    set->tag[way] = tag;
+    return &cache->entries[index * WAYS + way];
+}
+
 void oko_cache_put(struct oko_cache *cache, uint64_t version, uint32_t todo,
                    const struct oko_cands *cands)
 {
     const struct oko_layout *layout = cache->layout;
+    struct entry *entries[MAX_BURST];
+    for (uint32_t rest = todo; rest; rest &= rest - 1) {
+        uint32_t i = (uint32_t)__builtin_ctz(rest);
+        if (layout->n_words + cands[i].n > WORDS) {
+            todo &= ~(1u << i);
+            continue;
+        }
+        entries[i] = make_room(cache, cache->hash[i]);
+        __builtin_prefetch(entries[i], 1);
+    }
     for (; todo; todo &= todo - 1) {
         uint32_t i = (uint32_t)__builtin_ctz(todo);
-        if (layout->n_words + cands[i].n > WORDS)
-            continue;
-        uint64_t index = cache->hash[i] & cache->mask;
-        struct set *set = &cache->sets[index];
-        uint32_t tag = tag_of(cache->hash[i]);
-        uint32_t ways = ways_with(set, tag);
-        if (!ways)
-            ways = ways_with(set, 0);
-        uint32_t way = ways ? (uint32_t)__builtin_ctz(ways) : cache->turn++ % WAYS;
-        struct entry *entry = &cache->entries[index * WAYS + way];
-        set->tag[way] = tag;
+        struct entry *entry = entries[i];
         entry->version = version;
         entry->layout = (uint32_t)layout->id;
         entry->n_words = (uint16_t)layout->n_words;

@@ -11,8 +11,10 @@
  * version is brought up to date; else the classifier is asked. So 1,000 changes a second do not
  * empty it, and an entry never names a rule that is gone.
  *
- * Bounded and per worker. When most lookups miss (every packet a new flow), it mostly stands aside,
- * so that an attack costs what the classifier costs.
+ * Bounded and per worker. Remembering costs more than asking the classifier, so while less than
+ * half of the lookups hit it stands aside, and asks about one burst in 16 only, to notice when that
+ * changes; while nothing hits at all, fewer and fewer, down to one in 256. So an attack, each
+ * packet a new flow, costs what the classifier costs.
  *
  * Thread-safety: a worker's own. */
 #ifndef OKO_CACHE_H
