@@ -1,6 +1,6 @@
 /* What map operations cost by themselves: ns per call, beside DPDK's rte_hash and rte_lpm.
  *
- * usage: bench-maps [-r ROUNDS] [-f TEXT] [-j]
+ * usage: bench-maps [-r ROUNDS] [-f TEXT] [-j]; then what threads cost each other (map_threads.c)
  *
  *   -r  rounds; in each, every row runs once, interleaved; medians are reported
  *   -f  only rows whose name has this text
@@ -20,11 +20,14 @@
  * DPDK's part is there when its library was. "rte_hash" is for one thread: hash by CRC, no locks,
  * keys with data. "rte_hash, shared" gives what our maps give: writers beside writers and readers
  * without locks. "rte_lpm" is a table of 2^24 entries. */
+#define _GNU_SOURCE /* sched_setaffinity() */
+#include "bench/maps.h"
 #include "bpf/insn.h"
 #include "bpf/map.h"
 #include "bpf/prog.h"
 #include "qsbr.h"
 
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,7 +47,7 @@
 
 enum { MIN_OPS = 8192, PASSES_OF = 100000, MAX_KEY = 16, BURST = 32 };
 
-static void die(const char *what, const char *why)
+void oko_bench_die(const char *what, const char *why)
 {
     fprintf(stderr, "bench-maps: %s: %s\n", what, why);
     exit(1);
@@ -101,7 +104,7 @@ static struct work make_work(uint32_t n_entries, bool prefixes)
     w.ops = calloc(w.n_ops, w.key_size);
     w.absent = calloc(w.n_ops, w.key_size);
     if (!w.entries || !w.ops || !w.absent)
-        die("keys", "out of memory");
+        oko_bench_die("keys", "out of memory");
     for (uint32_t i = 0; i < n_entries; i++)
         if (prefixes)
             make_prefix(w.entries + 8ull * i);
@@ -183,9 +186,6 @@ static struct oko_prog *make_program(struct oko_map *map, enum action action)
     struct oko_insn code[SIZE];
     uint32_t n = 0;
     int key_size = (int)map->spec.key_size;
-#define PUT(op, dst, src, o, i)                                                                    \
-    (code[n++] =                                                                                   \
-         (struct oko_insn){.code = (op), .regs = (dst) | (src) << 4, .off = (o), .imm = (i)})
     size_t too_short = n;
     PUT(BPF_JMP | BPF_JLT | BPF_K, 2, 0, 0, key_size);
     PUT(BPF_ALU64 | BPF_MOV | BPF_X, 6, 1, 0, 0);
@@ -209,7 +209,6 @@ static struct oko_prog *make_program(struct oko_map *map, enum action action)
     code[too_short].off = (int16_t)(n - too_short - 1);
     PUT(BPF_ALU64 | BPF_MOV | BPF_K, 0, 0, 0, 0);
     PUT(BPF_JMP | BPF_EXIT, 0, 0, 0, 0);
-#undef PUT
     struct oko_func_spec func = {.insn = 0};
     struct oko_prog_spec spec = {.name = "row",
                                  .insns = code,
@@ -222,7 +221,7 @@ static struct oko_prog *make_program(struct oko_map *map, enum action action)
     struct oko_error error = {0};
     if (oko_prog_load(map->vm, &spec, NULL, NULL, &first, &error) ||
         oko_prog_with_map(first, 0, map, &prog, &error))
-        die("program", error.reason);
+        oko_bench_die("program", error.reason);
     oko_prog_unref(first);
     return prog;
 }
@@ -247,7 +246,7 @@ static struct row program_row(const struct work *w, struct oko_map *map, enum ac
     struct row row = {.work = w, .map = map, .run = run_program, .prog = make_program(map, action)};
     row.in = calloc(w->n_ops, sizeof(*row.in));
     if (!row.in)
-        die("packets", "out of memory");
+        oko_bench_die("packets", "out of memory");
     for (uint32_t i = 0; i < w->n_ops; i++)
         row.in[i] = (struct oko_prog_in){keys + (size_t)i * w->key_size, w->key_size, &meta};
     return row;
@@ -309,10 +308,15 @@ static uint64_t run_rte_lpm(const struct row *row)
 
 static bool start_dpdk(void)
 {
+    cpu_set_t cpus; /* DPDK pins its caller to one */
     static char *arguments[] = {
         "bench-maps",     "--no-huge",     "-m", "512", "--no-pci", "--no-shconf",
         "--no-telemetry", "--log-level=1", NULL};
-    return rte_eal_init(8, arguments) >= 0;
+    bool known = sched_getaffinity(0, sizeof(cpus), &cpus) == 0;
+    bool started = rte_eal_init(8, arguments) >= 0;
+    if (known)
+        sched_setaffinity(0, sizeof(cpus), &cpus);
+    return started;
 }
 
 static void *make_rte_hash(const struct work *w, uint8_t flags)
@@ -328,7 +332,7 @@ static void *make_rte_hash(const struct work *w, uint8_t flags)
     struct rte_hash *hash = rte_hash_create(&p);
     for (uint32_t i = 0; hash && i < w->n_entries; i++)
         if (rte_hash_add_key_data(hash, w->entries + 16ull * i, (void *)1))
-            die("rte_hash", "full");
+            oko_bench_die("rte_hash", "full");
     return hash;
 }
 
@@ -344,7 +348,7 @@ static void *make_rte_lpm(const struct work *w)
         memcpy(&bits, w->entries + 8ull * i, 4);
         memcpy(&address, w->entries + 8ull * i + 4, 4);
         if (rte_lpm_add(lpm, __builtin_bswap32(address), (uint8_t)bits, 1))
-            die("rte_lpm", "full");
+            oko_bench_die("rte_lpm", "full");
     }
     return lpm;
 }
@@ -375,11 +379,11 @@ static struct oko_map *make_map(struct oko_vm *vm, uint32_t type, const struct w
     struct oko_map *map;
     struct oko_error error;
     if (oko_map_create(vm, &spec, &map, &error))
-        die("map", error.reason);
+        oko_bench_die("map", error.reason);
     uint64_t value = 1;
     for (uint32_t i = 0; i < w->n_entries; i++)
         if (oko_map_update(map, w->entries + (size_t)i * w->key_size, (uint8_t *)&value, OKO_ANY))
-            die("map", "cannot fill it");
+            oko_bench_die("map", "cannot fill it");
     return map;
 }
 
@@ -390,7 +394,7 @@ static double now(void)
     return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
 }
 
-static int ascending(const void *a, const void *b)
+int oko_bench_ascending(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;
     return x < y ? -1 : x > y;
@@ -400,7 +404,7 @@ static void measure(int rounds, bool json)
 {
     for (int i = 0; i < n_rows; i++)
         if (!(rows[i].ns = calloc((size_t)rounds, sizeof(double))))
-            die("results", "out of memory");
+            oko_bench_die("results", "out of memory");
     for (int r = -1; r < rounds; r++) { /* the first warms up */
         for (int k = 0; k < n_rows; k++) {
             struct row *row = &rows[(k + r + n_rows) % n_rows];
@@ -415,7 +419,7 @@ static void measure(int rounds, bool json)
     }
     for (int i = 0; i < n_rows; i++) {
         struct row *row = &rows[i];
-        qsort(row->ns, (size_t)rounds, sizeof(double), ascending);
+        qsort(row->ns, (size_t)rounds, sizeof(double), oko_bench_ascending);
         printf(json ? "{\"bench\":\"maps\",\"row\":\"%s\",\"ns\":%.2f,\"min\":%.2f,\"max\":%.2f,"
                       "\"found\":%llu}\n"
                     : "%-36s %8.2f  [%.2f-%.2f]  %llu\n",
@@ -440,11 +444,11 @@ int main(int argc, char **argv)
             return 2;
     }
     if (optind != argc || rounds < 1)
-        die("usage", "bench-maps [-r ROUNDS] [-f TEXT] [-j]");
+        oko_bench_die("usage", "bench-maps [-r ROUNDS] [-f TEXT] [-j]");
     struct oko_vm_opts opts = {.n_workers = 1, .secret = 1};
     struct oko_vm *vm;
     if (oko_vm_new(&opts, &vm))
-        die("vm", "out of memory");
+        oko_bench_die("vm", "out of memory");
 #ifdef HAVE_DPDK
     bool dpdk = start_dpdk();
     if (!dpdk)
@@ -501,5 +505,7 @@ int main(int argc, char **argv)
     if (!json)
         printf("%-36s %8s  [least-most]  found\n", "ns per call", "median");
     measure(rounds, json);
+    oko_qsbr_offline(oko_vm_qsbr(vm), 0);
+    oko_bench_map_threads(rounds, filter, json);
     return 0;
 }

@@ -50,6 +50,8 @@ def test_tables_are_written_between_their_marks(writer: ModuleType) -> None:
         {"row": "hash 1k hit", "ns": 4.5},
         {"row": "rte_hash, bulk of 32, 1k hit", "ns": 9.0},
         {"row": "hash 100k delete+insert", "ns": 141.2},
+        {"row": "atomic add", "threads": 1, "ns": 2.5},
+        {"row": "atomic add", "threads": 4, "ns": 20.0},
     ]
     text = writer.fill(DOCUMENT.read_text(), writer.tables(compared.record(), lines, maps))
     assert "2026-11-21 06:12 UTC, commit abc1234; the hypervisor stole 1.0 %" in text
@@ -62,6 +64,8 @@ def test_tables_are_written_between_their_marks(writer: ModuleType) -> None:
     assert "| operation, ns | hash | rte_hash, bulk of 32 |" in text
     assert "| hit, 1k | 4.5 | 9.0 |" in text
     assert "| delete+insert, 100k | 141.2 |  |" in text
+    assert "| operation, M/s | 1 thread | 4 threads |" in text
+    assert "| atomic add | 400.0 | 50.0 |" in text
     assert writer.fill(text, writer.tables(compared.record(), lines, maps)) == text
 
 

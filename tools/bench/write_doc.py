@@ -124,6 +124,18 @@ def map_rows(records: list[dict[str, Any]]) -> list[list[str]]:
     ]
 
 
+def thread_rows(records: list[dict[str, Any]]) -> list[list[str]]:
+    """A heading and a row per operation on a shared map: millions a second of all threads."""
+    rows: dict[str, dict[int, str]] = {}
+    for record in records:
+        rows.setdefault(record["row"], {})[record["threads"]] = f"{1000 / record['ns']:.1f}"
+    threads = sorted({n for row in rows.values() for n in row})
+    return [
+        ["operation, M/s", *(f"{n} thread{'s' * (n > 1)}" for n in threads)],
+        *([name, *(row.get(n, "") for n in threads)] for name, row in rows.items()),
+    ]
+
+
 def tables(
     comparison: dict[str, Any], lines: list[dict[str, Any]], maps: list[dict[str, Any]]
 ) -> dict[str, str]:
@@ -153,7 +165,8 @@ def tables(
         "rates": markdown(bench_rows(by_group.get("forwarding", []))),
         "added": markdown(bench_rows(by_group.get("filter on every packet", []))),
         "loading": markdown(bench_rows(by_group.get("loading", []))),
-        "maps": markdown(map_rows(maps)),
+        "maps": markdown(map_rows([m for m in maps if "threads" not in m])),
+        "threads": markdown(thread_rows([m for m in maps if "threads" in m])),
         "openflow": markdown(bench_rows(by_group.get("openflow, wall time", []))),
         "workers": markdown(bench_rows(by_group.get("workers, wall time", []))),
         "masks": markdown(curve_rows(scale, ["masks", "attack", "nocache"])),
