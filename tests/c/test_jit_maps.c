@@ -521,6 +521,7 @@ static void run_seed(struct maker *m, uint64_t seed, uint32_t n_workers)
     static const uint8_t item[64] = {1, 0, 1};
     struct oko_prog *prog[N_ENGINES];
     jit_near = rng_below(&r, 4) * 256; /* a first pass always, or while there are some entries */
+    jit_marks_ahead = seed % 2 == 0;   /* which touches what else would only be prefetched */
     for (int e = 0; e < N_ENGINES; e++) {
         prog[e] = load(vms[e], m);
         for (uint32_t i = 0; i < m->n_maps && seed % 5 == 0; i++) /* the control side adds too */

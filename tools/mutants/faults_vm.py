@@ -6,6 +6,7 @@ from fault import Fault
 
 CHECKS = "test_jit_checks"
 COST = "test_jit_cost"
+PREFETCH = "test_jit_prefetch"
 
 VM = [
     # Results stay equal; only speed is lost.
@@ -50,7 +51,39 @@ VM = [
         "    bool in_place = false;",
         COST,
     ),
+    Fault(
+        "no-first-pass",
+        "a batch waits for the cache misses of its lookups one after the other",
+        "csrc/bpf/jit/prefetch.c",
+        "    return n != 0 && n <= MAX_OPS;",
+        "    return n > MAX_OPS;",
+        PREFETCH,
+    ),
+    Fault(
+        "wrong-bucket",
+        "what is prefetched is not what the lookup reads",
+        "csrc/bpf/jit/maps.c",
+        "    emit_hash(a, &table->hash, w, n);\n    emit_bucket(a, table);",
+        "    emit_hash(a, &table->hash, w, 1);\n    emit_bucket(a, table);",
+        PREFETCH,
+    ),
     # Results are wrong.
+    Fault(
+        "first-pass-counts",
+        "the first pass over a batch does what only the second may do",
+        "csrc/bpf/jit/prefetch.c",
+        "        return SKIP;",
+        "        return RUN;",
+        PREFETCH,
+    ),
+    Fault(
+        "first-pass-matches",
+        "packets that the first pass went over count as matches",
+        "csrc/bpf/jit/entry.c",
+        "    set_pin(j, PIN_MATCH, RAX);\n    x64_bind(a, skip);",
+        "    x64_bind(a, skip);",
+        PREFETCH,
+    ),
     Fault(
         "shared-instructions",
         "instructions of two functions are rewritten with what one of them knows",

@@ -22,7 +22,8 @@
  * verifier went; what they read may be older than what the program will read, of which the verifier
  * assumes nothing. Programs that are unverified or checked at run time have none.
  *
- * Left out: a second lookup's line, sketches and arrays (their addresses wait for no branch).
+ * Left out: what a second lookup reads; lookups that call the map's function, as those of long keys
+ * do; sketches and arrays, whose addresses wait for no branch.
  *
  * Thread-safety: a compilation belongs to one thread; of the code made: as any lookup's. */
 #include "jit.h"
