@@ -41,7 +41,7 @@
 enum {
     /* With a packet-in each, what a round gives fits into half of a 16 MiB event ring. */
     ROUND_ITEMS = 16384,
-    CHUNK = 512, /* items of a round that a worker sorts out at a time */
+    CHUNK = 512, /* items of a copied round that a worker sorts out at a time */
     ROUND_BYTES = 4 << 20,
     ARENA_BYTES = 8 << 20, /* a preloaded capture is kept in pieces of this size */
     FRAME_ALIGN = 64,
@@ -98,7 +98,9 @@ struct oko_replay {
     /* Preloaded packets. */
     struct item *items;
     uint64_t n_items, max_items, cursor;
-    uint64_t *sums; /* [n_items + 1]: wire bytes of all items before this one */
+    uint64_t *sums;   /* [n_items + 1]: wire bytes of all items before this one */
+    uint32_t *places; /* several workers: places of items, by worker, then in input order ... */
+    uint64_t *shares; /* ... [n_workers + 1]: where each worker's begin */
     uint8_t **arenas;
     uint32_t n_arenas, max_arenas;
     size_t arena_used;
@@ -232,6 +234,25 @@ static int sum_up(struct oko_replay *r)
     return OKO_REPLAY_DONE;
 }
 
+/* Each worker's items, as a list of their places: nobody has to look at those of others. */
+static int sort_out(struct oko_replay *r)
+{
+    if (r->opts.n_workers == 1)
+        return OKO_REPLAY_DONE;
+    r->places = malloc((r->n_items + 1) * sizeof *r->places);
+    r->shares = calloc(r->opts.n_workers + 2u, sizeof *r->shares);
+    if (!r->places || !r->shares)
+        return OKO_E_NOMEM;
+    uint64_t *next = r->shares + 1; /* of each worker; at last, where the next one's begin */
+    for (uint64_t i = 0; i < r->n_items; i++)
+        next[r->items[i].owner + 1]++;
+    for (uint32_t w = 1; w <= r->opts.n_workers; w++)
+        next[w] += next[w - 1];
+    for (uint64_t i = 0; i < r->n_items; i++)
+        r->places[next[r->items[i].owner]++] = (uint32_t)i;
+    return OKO_REPLAY_DONE;
+}
+
 /* Reads on until everything is there: OKO_REPLAY_DONE, or OKO_REPLAY_MORE when the slice is over.
  */
 static int load(struct oko_replay *r)
@@ -247,7 +268,7 @@ static int load(struct oko_replay *r)
         case OKO_MERGE_END:
             end_round(r);
             r->loaded = true;
-            return sum_up(r);
+            return sum_up(r) == OKO_REPLAY_DONE ? sort_out(r) : OKO_E_NOMEM;
         case OKO_MERGE_RECORD:
             break;
         }
@@ -469,45 +490,77 @@ static int run_single(struct oko_replay *r, struct oko_error *error)
 
 /* The items of a worker among n, as a list of their places; without a branch per item, which
  * nobody could predict. */
-static uint32_t share(const struct item *items, uint32_t n, uint32_t owner, uint16_t *places)
+static uint32_t share(const struct item *items, uint32_t n, uint32_t owner, uint32_t *places)
 {
     uint32_t n_places = 0;
     for (uint32_t i = 0; i < n; i++) {
-        places[n_places] = (uint16_t)i;
+        places[n_places] = i;
         n_places += items[i].owner == owner;
     }
     return n_places;
+}
+
+/* Where a worker's places from this one on begin in its list. */
+static uint64_t share_from(const struct oko_replay *r, uint32_t owner, uint64_t place)
+{
+    uint64_t low = r->shares[owner], high = r->shares[owner + 1];
+    while (low < high) {
+        uint64_t middle = low + (high - low) / 2;
+        if (r->places[middle] < place)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* A burst that a worker is collecting. */
+struct batch {
+    struct oko_worker *worker;
+    struct oko_pkt pkts[OKO_BURST];
+    uint32_t n;
+};
+
+/* Forwards the items at these places, in bursts; the last ones stay in the batch. */
+static void forward(const struct oko_replay *r, const struct round *round, const struct item *items,
+                    const uint32_t *places, uint64_t n, struct batch *batch)
+{
+    for (uint64_t k = 0; k < n; k++) {
+        const struct item *item = &items[places[k]];
+        if (k + AHEAD < n)
+            __builtin_prefetch(items[places[k + AHEAD]].data);
+        fill_pkt(&batch->pkts[batch->n++], item, clock_of(r, item->units + round->shift),
+                 round->seq + 1 + (uint64_t)(item - round->items));
+        if (batch->n == r->opts.burst) {
+            oko_worker_burst(batch->worker, batch->pkts, batch->n);
+            batch->n = 0;
+        }
+    }
 }
 
 /* A worker's share of a round, in input order. All workers stay online for the whole slice, so that
  * a flow expires only when the slowest of them has passed its deadline. */
 static void work(struct oko_replay *r, uint32_t index, const struct round *round)
 {
-    struct oko_worker *worker = oko_dp_worker(r->dp, index);
-    struct oko_pkt pkts[OKO_BURST];
-    uint16_t places[CHUNK];
-    uint32_t n = 0;
+    struct batch batch;
+    uint32_t places[CHUNK];
 
-    for (uint32_t at = 0; at < round->n; at += CHUNK) {
-        const struct item *items = round->items + at;
-        uint32_t n_places =
-            share(items, round->n - at < CHUNK ? round->n - at : CHUNK, index, places);
-        for (uint32_t k = 0; k < n_places; k++) {
-            const struct item *item = &items[places[k]];
-            if (k + AHEAD < n_places)
-                __builtin_prefetch(items[places[k + AHEAD]].data);
-            uint64_t ns = clock_of(r, item->units + round->shift);
-            fill_pkt(&pkts[n++], item, ns, round->seq + 1 + at + places[k]);
-            if (n == r->opts.burst) {
-                oko_worker_burst(worker, pkts, n);
-                n = 0;
-            }
-        }
+    batch.worker = oko_dp_worker(r->dp, index);
+    batch.n = 0;
+    if (r->opts.preload) {
+        uint64_t at = (uint64_t)(round->items - r->items);
+        uint64_t from = share_from(r, index, at), to = share_from(r, index, at + round->n);
+        forward(r, round, r->items, r->places + from, to - from, &batch);
     }
-    if (n)
-        oko_worker_burst(worker, pkts, n);
+    for (uint32_t at = 0; at < round->n && !r->opts.preload; at += CHUNK) {
+        const struct item *items = round->items + at;
+        uint32_t n = round->n - at < CHUNK ? round->n - at : CHUNK;
+        forward(r, round, items, places, share(items, n, index, places), &batch);
+    }
+    if (batch.n)
+        oko_worker_burst(batch.worker, batch.pkts, batch.n);
     /* The whole round is over for this worker, also where it had no packets. */
-    oko_worker_tick(worker, clock_of(r, round->items[round->n - 1].units + round->shift));
+    oko_worker_tick(batch.worker, clock_of(r, round->items[round->n - 1].units + round->shift));
 }
 
 static void carry_out(void *ctx, uint32_t index, uint64_t number)
@@ -802,6 +855,8 @@ void oko_replay_free(struct oko_replay *r)
     free(r->arenas);
     free(r->items);
     free(r->sums);
+    free(r->places);
+    free(r->shares);
     free(r->writers);
     oko_merge_free(r->merge);
     free(r);
