@@ -14,10 +14,10 @@
 enum {
     WAYS = 8,           /* entries of a set */
     WORDS = 14,         /* of an entry: key, then candidates */
-    WINDOW = 1024,      /* lookups after which the hit rate is judged */
-    MIN_HITS = 512,     /* below that many of a window it is not worth asking ... */
-    PROBE_OFTEN = 16,   /* ... but for one burst in so many, */
-    FEW_HITS = 4,       /* and below that many twice as rarely after each window, */
+    WINDOW = 1024,      /* lookups after which it is judged whether they were worth it */
+    MISS_COSTS = 25,    /* as much as asking the classifier about so many masks */
+    PROBE_OFTEN = 16,   /* if not, one burst in so many asks, */
+    FEW_HITS = 4,       /* and with fewer hits in a window than this, after each half as many, */
     PROBE_RARELY = 256, /* down to this */
     MAX_BURST = 32
 };
@@ -42,7 +42,8 @@ struct oko_cache {
     uint64_t n_sets, mask;
     uint32_t turn;       /* whose entry goes when a set is full */
     uint32_t asked, hit; /* in this window */
-    uint32_t every;      /* one burst in so many asks: more than 1 while hardly anything hits */
+    int64_t gain;        /* in this window: masks not asked, less what misses cost */
+    uint32_t every;      /* one burst in so many asks: more than 1 while asking does not pay */
     uint32_t skip;       /* bursts until the next that asks */
     /* of the last find, for put */
     const struct oko_layout *layout;
@@ -89,13 +90,14 @@ bool oko_cache_wanted(struct oko_cache *cache)
     return true;
 }
 
-static void judge(struct oko_cache *cache, uint32_t asked, uint32_t hit)
+static void judge(struct oko_cache *cache, const struct oko_cls *cls, uint32_t asked, uint32_t hit)
 {
     cache->asked += asked;
     cache->hit += hit;
+    cache->gain += (int64_t)hit * oko_cls_n_subtables(cls) - (int64_t)(asked - hit) * MISS_COSTS;
     if (cache->asked < WINDOW)
         return;
-    if (cache->hit >= MIN_HITS)
+    if (cache->gain >= 0)
         cache->every = 1;
     else if (cache->every == 1 || cache->hit >= FEW_HITS)
         cache->every = PROBE_OFTEN;
@@ -103,6 +105,7 @@ static void judge(struct oko_cache *cache, uint32_t asked, uint32_t hit)
         cache->every *= 2;
     cache->skip = cache->every - 1;
     cache->asked = cache->hit = 0;
+    cache->gain = 0;
 }
 
 static uint32_t tag_of(uint64_t hash)
@@ -190,7 +193,7 @@ uint32_t oko_cache_find(struct oko_cache *cache, const struct oko_cls *cls, uint
     uint32_t missed = (uint32_t)__builtin_popcount(left);
     counts->hits += n - missed;
     counts->misses += missed;
-    judge(cache, n, n - missed);
+    judge(cache, cls, n, n - missed);
     return left;
 }
 

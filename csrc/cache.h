@@ -11,10 +11,11 @@
  * version is brought up to date; else the classifier is asked. So 1,000 changes a second do not
  * empty it, and an entry never names a rule that is gone.
  *
- * Bounded and per worker. Remembering costs more than asking the classifier, so while less than
- * half of the lookups hit it stands aside, and asks about one burst in 16 only, to notice when that
- * changes; while nothing hits at all, fewer and fewer, down to one in 256. So an attack, each
- * packet a new flow, costs what the classifier costs.
+ * Bounded and per worker. A lookup in vain, and remembering, cost as much as asking the classifier
+ * about 25 masks; a hit spares it all of the table's. While that does not pay (with 10 masks three
+ * quarters of the lookups have to hit, with 100 a fifth) the cache stands aside, and is asked about
+ * one burst in 16 only, to notice when that changes; while nothing hits at all, fewer and fewer,
+ * down to one in 256. So an attack, each packet a new flow, costs what the classifier costs.
  *
  * Thread-safety: a worker's own. */
 #ifndef OKO_CACHE_H
