@@ -20,8 +20,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, fields, is_dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +41,15 @@ from .datapath import (
 )
 from .errors import CoreError, OkoError
 from .model import actions as act
-from .model.compile import compile_instructions
+from .model.compile import compile_flow
 from .model.flow import Bucket, FlowMod, GroupMod, Match, MeterMod
 from .text.action_format import format_instructions
-from .text.flows import format_flow, parse_flow_mod, parse_rules
+from .text.flows import format_flow, iterate_rules, parse_flow_mod
 from .text.groups import format_group, format_meter
 
 Rule = FlowMod | GroupMod | MeterMod
 PathLike = str | os.PathLike[str]
+Flows = str | Path | Sequence[str | Path]
 PORT_MAX = 0x7FFFFF00  # enum oko_port_no
 SLICE_NS = 50_000_000
 MAX_EVENTS = 100_000
@@ -196,7 +198,7 @@ class Replayer:
         self,
         captures: PathLike | Sequence[PathLike],
         *,
-        flows: str | Path | Sequence[str | Path] = (),
+        flows: Flows = (),
         programs: Mapping[int, ProgramSpec | bytes | PathLike] | None = None,
         map_updates: Iterable[str | typed.MapUpdate] = (),
         in_ports: int | Sequence[int] = (),
@@ -246,15 +248,6 @@ class Replayer:
         self._status: Status | None = None
         self._finished = False
         try:
-            rules = list(_rules(flows))
-            self._texts = {
-                compile_instructions(rule.flow.instructions): format_instructions(
-                    rule.flow.instructions
-                )
-                for rule, _ in rules
-                if isinstance(rule, FlowMod)
-            }
-            self._open_captures()
             self.datapath = self._stack.enter_context(
                 Datapath(
                     workers=workers,
@@ -264,12 +257,16 @@ class Replayer:
                     event_bytes=16 << 20,
                 )
             )
-            self._writers = self._add_ports([r for r, _ in rules], ports, dict(write or {}), pace)
+            self._texts: dict[bytes, str] = {}
+            changes = self._stack.enter_context(closing(self.datapath.transaction()))
+            named = self._read(flows, changes)
+            self._open_captures()
+            self._writers = self._add_ports({*named, *ports}, dict(write or {}), pace)
             for number, source in (programs or {}).items():
                 self._load(number, source, guarded)
             for update in map_updates:
                 self._update(typed.parse_update(update) if isinstance(update, str) else update)
-            self._apply(rules)
+            self._commit(changes, flows)
             if trace:
                 self.datapath.trace(trace)
             self._replay = self._stack.enter_context(
@@ -298,11 +295,7 @@ class Replayer:
         self._files = [self._stack.enter_context(CaptureFile(path)) for path in self._paths]
 
     def _add_ports(
-        self,
-        rules: list[Rule],
-        ports: Iterable[int],
-        write: dict[int, PathLike],
-        pace: Pace,
+        self, ports: set[int], write: dict[int, PathLike], pace: Pace
     ) -> list[tuple[Writer, str]]:
         """All ports, and the writers of those that have one."""
         nanoseconds = pace in (Pace.PPS, Pace.BITS) or any(
@@ -319,8 +312,7 @@ class Replayer:
                 raise OkoError(f"{os.fspath(path)}: {exc}") from None
             add_pcap_port(self.datapath._dp, number, "", writer)
             writers.append((writer, os.fspath(path)))
-        named = {*self._in_ports, *ports, *_ports_in(rules)}
-        for number in sorted(named - write.keys()):
+        for number in sorted({*self._in_ports, *ports} - write.keys()):
             _check_port(number, "port")
             self.datapath.add_port(number)
         return writers
@@ -346,18 +338,37 @@ class Replayer:
             number = int(update.prog)
         self.datapath.maps(number).find(update.map).apply(update)
 
-    def _apply(self, rules: list[tuple[Rule, str]]) -> None:
-        """All rules at once; an error says which of them is wrong."""
-        with self.datapath.transaction() as txn:
-            for rule, place in rules:
-                try:
-                    _add(txn, rule)
-                except OkoError as exc:
-                    raise self._refused(rule, place, exc) from None
+    def _read(self, flows: Flows, changes: Transaction) -> set[int]:
+        """Adds all rules to a transaction, one at a time since they may be a million; returns the
+        ports that they name."""
+        ports: set[int] = set()
+        for rule, place in _rules(flows):
             try:
-                txn.commit()
-            except CoreError as exc:
-                raise self._refused(*rules[exc.index], exc) from None
+                if not isinstance(rule, FlowMod):
+                    _add(changes, rule)
+                    ports.update(_ports_in(rule))
+                    continue
+                record = compile_flow(rule.flow)
+                changes.flow(rule, record)
+            except OkoError as exc:
+                raise self._refused(rule, place, exc) from None
+            ports.update(_ports_in(rule.flow.match))
+            if record.ops not in self._texts:  # most rules do what others do
+                self._texts[record.ops] = format_instructions(rule.flow.instructions)
+                ports.update(_ports_in(rule.flow.instructions))
+        return ports
+
+    def _commit(self, changes: Transaction, flows: Flows) -> None:
+        """All rules at once; an error says which of them is wrong."""
+        try:
+            changes.commit()
+        except CoreError as exc:
+            given = [flows] if isinstance(flows, (str, Path)) else flows
+            if all(rules.is_file() for rules in given if isinstance(rules, Path)):
+                for found in islice(_rules(flows), exc.index, None):  # none was kept: read again
+                    raise self._refused(*found, exc) from None
+            what = str(exc).removeprefix("flow: ")
+            raise OkoError(f"rule {exc.index + 1}: {what}", exc.hint) from None
 
     def _refused(self, rule: Rule, place: str, exc: OkoError) -> OkoError:
         """The error about a rule, with where it stands, its text and what to do."""
@@ -565,26 +576,24 @@ def _pace(
 # ---------------------------------------------------------------- rules
 
 
-def _rules(flows: str | Path | Sequence[str | Path]) -> Iterator[tuple[Rule, str]]:
+def _rules(flows: Flows) -> Iterator[tuple[Rule, str]]:
     """Each rule with the place where it came from."""
     for given in [flows] if isinstance(flows, (str, Path)) else flows:
         if isinstance(given, Path):
             try:
-                text = given.read_text(encoding="utf-8")
+                with given.open(encoding="utf-8") as lines:
+                    for rule in iterate_rules(lines, str(given)):
+                        yield rule, str(given)
             except OSError as exc:
                 raise OkoError(f"{given}: {exc.strerror}") from None
             except UnicodeDecodeError:
                 raise OkoError(f"{given}: not UTF-8 text") from None
-            for rule in parse_rules(text, str(given)):
-                yield rule, str(given)
         else:
             yield parse_flow_mod(given), "flow"
 
 
-def _add(txn: Transaction, rule: Rule) -> None:
-    if isinstance(rule, FlowMod):
-        txn.flow(rule)
-    elif isinstance(rule, GroupMod):
+def _add(txn: Transaction, rule: GroupMod | MeterMod) -> None:
+    if isinstance(rule, GroupMod):
         txn.group(rule)
     else:
         txn.meter(rule)

@@ -351,6 +351,14 @@ def unmet(field_: Field, known: Known) -> Prerequisite | None:
     return None
 
 
+PREREQUISITES = tuple(
+    field(name)
+    for name in dict.fromkeys(
+        name for f in FIELDS for options in f.prereqs for name, _, _ in options
+    )
+)
+"""The fields that prerequisites look at."""
+
 IN_PORT = field("in_port")
 METADATA = field("metadata")
 ETH_TYPE = field("eth_type")

@@ -14,11 +14,11 @@ The whole grammar stands in docs/flows.md.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from oko.model.actions import Conjunction
-from oko.model.fields import PORT_ANY
+from oko.model.fields import PORT_ANY, PREREQUISITES, Known
 from oko.model.flow import (
     ADD,
     COMMANDS,
@@ -77,15 +77,16 @@ def parse_flows(text: str, source: str = "", ports: Ports | None = None) -> list
 
 
 def iterate_rules(
-    text: str, source: str = "", ports: Ports | None = None
+    text: str | Iterable[str], source: str = "", ports: Ports | None = None
 ) -> Iterator[FlowMod | GroupMod | MeterMod]:
-    """As parse_rules(), one at a time."""
+    """As parse_rules(), one at a time; text may be a file's lines, which are then not kept."""
     for line in _lines(text, source):
         yield _parse_rule(line, ports)
 
 
-def _lines(text: str, source: str) -> Iterator[Span]:
-    for n, line in enumerate(text.splitlines(), 1):
+def _lines(text: str | Iterable[str], source: str) -> Iterator[Span]:
+    lines = text.splitlines() if isinstance(text, str) else (line.rstrip("\n") for line in text)
+    for n, line in enumerate(lines, 1):
         span = Span.of(line, source, n).split_at("#")[0].strip()
         if span:
             yield span
@@ -160,8 +161,7 @@ def _parse_flow(span: Span, command: int, ports: Ports | None) -> FlowMod:
     table = 0 if head.table == TABLE_ALL else head.table
     instructions = Instructions()
     if found is not None:
-        parser = ActionParser(match_parser.known, ports, table)
-        instructions = parser.instructions(span.cut(found.end()))
+        instructions = _instructions(span.cut(found.end()), match_parser.known, ports, table)
         if head.filter_prog and any(isinstance(a, Conjunction) for a in instructions.apply):
             seen["filter_prog"].fail(
                 "a flow with conjunction cannot have a filter program",
@@ -187,6 +187,25 @@ def _parse_flow(span: Span, command: int, ports: Ports | None) -> FlowMod:
         out_port=head.out_port,
         out_group=head.out_group,
     )
+
+
+_parsed: dict[tuple[object, ...], Instructions] = {}
+_PARSED_LIMIT = 1024
+
+
+def _instructions(span: Span, known: Known, ports: Ports | None, table: int) -> Instructions:
+    """Everything after actions=. Most flows do what others do, so what was read is remembered, with
+    all that its meaning depends on."""
+    if ports:
+        return ActionParser(known, ports, table).instructions(span)
+    key = (span.text, table, *map(known.get, PREREQUISITES))
+    instructions = _parsed.get(key)
+    if instructions is None:
+        instructions = ActionParser(known, None, table).instructions(span)
+        if len(_parsed) >= _PARSED_LIMIT:
+            _parsed.clear()
+        _parsed[key] = instructions
+    return instructions
 
 
 _HEAD_NAMES = (

@@ -70,7 +70,7 @@ class FlowSyntaxError(OkoError):
         return f"    {shown}\n    {' ' * pad}^{'~' * tildes}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # never changed; frozen, it would take three times as long to make
 class Span:
     """text[start:end] of a line."""
 
@@ -129,7 +129,7 @@ class Span:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Item:
     """key, key=value, key:value or key(value)tail."""
 
@@ -137,10 +137,7 @@ class Item:
     value: Span  # empty when there is none
     separator: str  # "", "=", ":" or "("
     tail: Span  # what follows the closing parenthesis at once; almost always empty
-
-    @property
-    def name(self) -> str:
-        return self.key.text
+    name: str  # the key's text
 
     @property
     def whole(self) -> Span:
@@ -176,7 +173,7 @@ def items(span: Span) -> Iterator[Item]:
         nothing = Span(line, at, at, source, number_)
         key = Span(line, plain.start(1), plain.end(1), source, number_)
         value = Span(line, plain.start(3), at, source, number_) if separator else nothing
-        yield Item(key, value, separator, nothing)
+        yield Item(key, value, separator, nothing, plain[1])
 
 
 def _end(match: re.Match[str] | None) -> int:
@@ -194,7 +191,7 @@ def _bracketed(span: Span, begin: int) -> Item:
     separator = text[at] if at < n and text[at] in ":=(" else ""
     if not separator:  # a word with ")" in it
         nothing = span.cut(at, at)
-        return Item(key, nothing, "", nothing)
+        return Item(key, nothing, "", nothing, key.text)
     if not key:
         span.cut(begin, begin + 1).fail(f'expected a word before "{separator}"')
     at += 1
@@ -221,7 +218,7 @@ def _bracketed(span: Span, begin: int) -> Item:
     begin = at
     while at < n and text[at] not in SEPARATORS:
         at += 1
-    return Item(key, value, separator, span.cut(begin, at))
+    return Item(key, value, separator, span.cut(begin, at), key.text)
 
 
 def number(span: Span, bits: int, what: str, low: int = 0, high: int | None = None) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import socket
 from collections.abc import Iterable, Mapping
 
 from oko.model.actions import Subfield
@@ -79,8 +80,8 @@ def parse_mac(span: Span) -> int:
 def parse_ipv4(span: Span) -> int:
     """Dotted quad."""
     try:
-        return int(ipaddress.IPv4Address(span.text))
-    except ValueError:
+        return int.from_bytes(socket.inet_pton(socket.AF_INET, span.text), "big")
+    except (OSError, ValueError):
         span.fail(f'"{span}" is not an IPv4 address', "like 10.0.0.1 or 10.0.0.0/8")
 
 

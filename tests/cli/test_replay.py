@@ -520,6 +520,19 @@ def test_trace(capsys: Capsys) -> None:
     assert report["trace"][-1].strip() == "dropped: drop" and report["packets"] == 2
 
 
+def test_what_a_commit_refuses_is_named(tmp_path: Path, capsys: Capsys) -> None:
+    """Rules are read one at a time and not kept, so the culprit is read again."""
+    rules = tmp_path / "rules"
+    text = "# a comment\ngroup group_id=1,type=all,bucket=output:9\nactions=group:1\n"
+    rules.write_text(text + "priority=7,actions=group:2\n")
+    assert f"{rules}: priority=7 actions=group:2: " in fails(capsys, "--flows", rules, SCAN)
+    pipe = tmp_path / "pipe"  # which cannot be read again
+    os.mkfifo(pipe)
+    with subprocess.Popen(["cp", rules, pipe]) as writer:
+        assert "rule 3: " in fails(capsys, "--flows", pipe, SCAN)
+        assert writer.wait(30) == 0
+
+
 def test_groups_and_meters_from_a_file(tmp_path: Path, capsys: Capsys) -> None:
     rules = tmp_path / "rules.txt"
     rules.write_text(
