@@ -9,7 +9,7 @@
 #include <string.h>
 
 uint32_t jit_skip;
-uint32_t jit_near = 256 * 1024; /* a share of a second-level cache: packets and flows want it too */
+uint32_t jit_near = 512 * 1024; /* half of a usual second-level cache */
 bool jit_marks_ahead;
 
 bool oko_jit_available(void)
