@@ -156,6 +156,17 @@ MATCH_FIELD_SIZE = ffi.sizeof("struct oko_match_field")
 CHUNK = 1 << 20
 
 
+def flows_of(records: bytes, at: int = 0) -> Iterator[tuple[tuple[Any, ...], bytes, bytes]]:
+    """(fields of struct oko_flow_info, match records, instructions) of each flow of such records,
+    from that offset on. The first field is the size of a flow's record."""
+    while at < len(records):
+        info = FLOW.read(records, at)
+        match = at + FLOW.size
+        ops = match + info[14] * MATCH_FIELD_SIZE
+        yield info, records[match:ops], records[ops : ops + info[15]]
+        at += info[0]
+
+
 class Dp(Handle):
     """A bridge: struct oko_dp."""
 
@@ -353,16 +364,9 @@ class Dp(Handle):
                 return
             yield ffi.buffer(out, used)[:]
 
-    def flows(self) -> Iterator[tuple[tuple[Any, ...], bytes, bytes]]:
-        """(fields of struct oko_flow_info, match records, instructions) of each flow."""
-        for chunk in self._dump(lib.oko_dp_flows):
-            at = 0
-            while at < len(chunk):
-                info = FLOW.read(chunk, at)
-                match = at + FLOW.size
-                ops = match + info[14] * MATCH_FIELD_SIZE
-                yield info, chunk[match:ops], chunk[ops : ops + info[15]]
-                at += info[0]
+    def flow_records(self) -> Iterator[bytes]:
+        """All flows, many at a time, for flows_of() and _binding_stencils.Stencils."""
+        return self._dump(lib.oko_dp_flows)
 
     def _objects(
         self, fill: Any, layout: _Struct

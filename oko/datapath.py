@@ -694,7 +694,7 @@ class Datapath:
 
     def flows(self) -> Iterator[FlowStats]:
         """Every flow. One that is there throughout comes exactly once."""
-        for i, match, ops in self._dp.flows():
+        for i, match, ops in self.raw_flows():
             yield FlowStats(
                 id=i[2], table=i[1], priority=i[9], match=records.parse_match(match),
                 filter_prog=i[13], cookie=i[3], n_packets=i[4], n_bytes=i[5], created=i[6],
@@ -703,8 +703,21 @@ class Datapath:
             )  # fmt: skip
 
     def raw_flows(self) -> Iterator[tuple[tuple[Any, ...], bytes, bytes]]:
-        """As flows(), but as records: struct oko_flow_info's fields, match, instructions."""
-        return self._dp.flows()
+        """As flows(), but as flows_of() has them."""
+        for some in self.flow_records():
+            yield from self.flows_of(some)
+
+    def flow_records(self) -> Iterator[bytes]:
+        """All flows as flows() has them, many at a time, as the core's records."""
+        return self._dp.flow_records()
+
+    @staticmethod
+    def flows_of(
+        flow_records: bytes, at: int = 0
+    ) -> Iterator[tuple[tuple[Any, ...], bytes, bytes]]:
+        """The flows of such records from that offset on: struct oko_flow_info's fields, of which
+        the first is the record's size, match, instructions."""
+        return binding.flows_of(flow_records, at)
 
     def groups(self) -> list[GroupStats]:
         """All groups in rising number."""

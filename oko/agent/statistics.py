@@ -10,6 +10,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, TypeAlias
 
+from oko.agent import dump
 from oko.model.fields import PORT_ANY
 from oko.openflow import (
     common,
@@ -99,16 +100,8 @@ def _flows(session: Session, msg: bytes, body: bytes) -> Reply:
         return [flow_stats.encode_aggregate(version, _xid(msg), *sums, nxm=request.nxm)]
     encoder = session.stats_encoder(request)
 
-    def entries() -> Iterator[bytes]:
-        now = bridge.now
-        for info, match, ops in bridge.raw_flow_stats(*asked):
-            entry = encoder.raw_entry(info, match, ops, now)
-            if entry is None:
-                entry = encoder.entry(bridge.stats_of(info, match, ops, now))
-            yield entry
-
     def replies() -> Iterator[bytes]:
-        yield from encoder.replies_of(_xid(msg), entries())
+        yield from encoder.replies_of(_xid(msg), dump.entries(bridge, encoder, *asked))
         session.told_less(encoder.hidden)
 
     return replies()

@@ -13,10 +13,10 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from oko.model.compile import OP_SEND_MAPS
-from oko.model.fields import PORT_ANY
+from oko.model.fields import FIELDS, PORT_ANY
 from oko.model.flow import TABLE_ALL, Flow, Instructions, Match
 from oko.openflow.common import (
     FLOW_REMOVED,
@@ -213,6 +213,18 @@ class FlowEntry:
     hard_age: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Stencil:
+    """What follows the head in the entries of such flows: match, padded, and instructions.
+    match_size: of the match, unpadded; holes: (offset, size) of each field's value; lossy: the peer
+    is not told all of the flow."""
+
+    wire: bytes
+    match_size: int
+    holes: tuple[tuple[int, int], ...]
+    lossy: bool
+
+
 class StatsEncoder:
     """Encodes flow statistics for one peer. nxm: NXST_FLOW (1.0); counters_only: as in FlowRequest;
     aware: the peer knows oko's extension. hidden counts flows whose filter or send_maps was left
@@ -229,7 +241,8 @@ class StatsEncoder:
         self.aware = aware
         self.hidden = 0
         self._tails: dict[tuple[bytes, int | None], tuple[bytes, bool]] = {}
-        self._match = MatchEncoder(version, nxm=nxm).encode
+        self._matches = MatchEncoder(version, nxm=nxm)
+        self._match = self._matches.encode
 
     def _instructions(self, flow: FlowCounters, ip_proto: int | None) -> tuple[bytes, bool]:
         """(the instructions on the wire, whether something was left out)."""
@@ -262,32 +275,24 @@ class StatsEncoder:
             return padded(match), len(match), tail
         return match, int.from_bytes(match[2:4], "big"), tail
 
-    def raw_entry(
-        self, info: tuple[Any, ...], match_bytes: bytes, ops: bytes, now: int
-    ) -> bytes | None:
-        """entry() of a flow as the datapath tells of it (struct oko_flow_info, match, instructions)
-        in 1.3 and 1.4. None: its instructions have not been seen yet, or the version is another."""
-        if self.version not in (OF13, OF14):
+    @property
+    def entry_head(self) -> str | None:
+        """The head of entries that stencils can be made for, as Stencils calls it; None: no."""
+        if self.counters_only:
             return None
-        (
-            _, table, _, cookie, n_packets, n_bytes, created, _, _, priority, flags, idle, hard,
-            prog, _, _, _, importance,
-        ) = info  # fmt: skip
-        program = prog if self.aware else 0
-        match, ip_proto = self._match(match_bytes, program)
-        found = self._tails.get((ops, ip_proto))
-        if found is None:
-            return None
-        tail, stripped = found
-        if stripped or program != prog:
-            self.hidden += 1
-        seconds, ns = divmod(now - created, SECOND) if now > created else (0, 0)
-        size = _ENTRY_13.size + len(match) + len(tail)
-        head = _ENTRY_13.pack(
-            size, table, seconds, ns, priority, idle, hard, flags & 31,
-            importance if self.version >= OF14 else 0, cookie, n_packets, n_bytes,
-        )  # fmt: skip
-        return head + match + tail
+        return {OF10: "NX" if self.nxm else None, OF13: "13", OF14: "14"}.get(self.version)
+
+    def fixed_fields(self) -> list[int]:
+        """Numbers of the fields whose values change more of an entry than their own bytes."""
+        return [number for number in range(len(FIELDS)) if not self._matches.is_free(number)]
+
+    def stencil(self, flow: FlowCounters) -> Stencil | None:
+        """What the entries of flows like this one have in common."""
+        before = self.hidden
+        match, match_size, tail = self.match_and_instructions(flow)
+        lossy, self.hidden = self.hidden > before, before
+        holes = self._matches.holes(flow.match_bytes, match)
+        return None if holes is None else Stencil(match + tail, match_size, holes, lossy)
 
     def entry(self, flow: FlowCounters) -> bytes:
         """One entry of a reply. What the version cannot say of a flow is left out."""

@@ -94,7 +94,7 @@ class MatchEncoder:
             data = encode_match_10(match, lossy=True) or b""
         return data, protocol_of(match)
 
-    def _is_free(self, number: int) -> bool:
+    def is_free(self, number: int) -> bool:
         """May the value of this field differ within a form?"""
         f = FIELDS[number]
         return f is not IP_PROTO and not (self._nxm and f in _REWRITTEN)
@@ -111,17 +111,19 @@ class MatchEncoder:
         found = []
         start = 0
         for at, number in self._fields(record):
-            if self._is_free(number):
+            if self.is_free(number):
                 found.append(slice(start, at + _VALUE))
                 start = at + _VALUE + 16
         return (*found, slice(start, len(record)))
 
-    def _form(self, record: bytes, found: tuple[bytes, int | None]) -> _Form | None:
-        wire, ip_proto = found
+    def holes(self, record: bytes, wire: bytes) -> tuple[tuple[int, int], ...] | None:
+        """(offset in the wire's bytes, size) of the value of each field of a record, size 0 where
+        the value is fixed. None: a value does not stand there as it is."""
+        holes = []
         at_wire = 0
-        parts = []
         for at, number in self._fields(record):
-            if not self._is_free(number):
+            if not self.is_free(number):
+                holes.append((0, 0))
                 continue
             f = FIELDS[number]
             value = record[at + _VALUE : at + _VALUE + f.size]
@@ -131,10 +133,23 @@ class MatchEncoder:
             start = wire.find(entry, at_wire)
             if start < 0:
                 return None
-            end = start + len(entry)
+            at_wire = start + len(entry)
+            end = at_wire
             if numbers[1] != f.all_ones:
                 end -= wire_size(f)  # the mask
-            parts.append((wire[at_wire : end - f.size], slice(at + _VALUE, at + _VALUE + f.size)))
-            at_wire = end
-        form = _Form(tuple(parts), wire[at_wire:], ip_proto, len(record), self._last)
+            holes.append((end - f.size, f.size))
+        return tuple(holes)
+
+    def _form(self, record: bytes, found: tuple[bytes, int | None]) -> _Form | None:
+        wire, ip_proto = found
+        holes = self.holes(record, wire)
+        if holes is None:
+            return None
+        parts = []
+        end = 0
+        for (at, _), (start, size) in zip(self._fields(record), holes, strict=True):
+            if size:
+                parts.append((wire[end:start], slice(at + _VALUE, at + _VALUE + size)))
+                end = start + size
+        form = _Form(tuple(parts), wire[end:], ip_proto, len(record), self._last)
         return form if form.encode(record) == found else None

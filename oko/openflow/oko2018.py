@@ -76,6 +76,11 @@ class Encoder2018(StatsEncoder):
     def __init__(self, version: int, *, nxm: bool = False) -> None:
         super().__init__(version, nxm=nxm)
 
+    @property
+    def entry_head(self) -> None:
+        """Its heads are of its own."""
+        return None
+
     def entry(self, flow: FlowCounters) -> bytes:
         """One entry."""
         hidden = self.hidden

@@ -362,41 +362,57 @@ class Bridge(BridgePorts, BridgePrograms):
         match with this priority. A flow that is there throughout comes exactly once.
         """
         now = self.now
-        for flow in self.raw_flow_stats(
+        for found in self.flow_records(
             table, match, filter_prog, cookie, cookie_mask, out_port, out_group, strict
         ):
-            yield self.stats_of(*flow, now)
+            for flow in self.datapath.flows_of(found):
+                yield self.stats_of(*flow, now)
 
-    def raw_flow_stats(
+    def flow_records(
         self,
-        table: int,
-        match: Match,
-        filter_prog: int | None,
-        cookie: int,
-        cookie_mask: int,
-        out_port: int,
-        out_group: int,
+        table: int = TABLE_ALL,
+        match: Match = Match(),  # noqa: B008 a frozen value
+        filter_prog: int | None = None,
+        cookie: int = 0,
+        cookie_mask: int = 0,
+        out_port: int = PORT_ANY,
+        out_group: int = PORT_ANY,
         strict: int | None = None,
-    ) -> Iterator[tuple[tuple[Any, ...], bytes, bytes]]:
-        """The same as the datapath has them: struct oko_flow_info's fields, match, instructions."""
+    ) -> Iterator[bytes]:
+        """The same flows as the datapath's records, many at a time."""
+        chosen = (table, filter_prog, strict, cookie_mask, out_port, out_group)
         covers = coverage(match, strict)
-        for info, match_bytes, ops in self.datapath.raw_flows():
+        if covers is None and chosen == (TABLE_ALL, None, None, 0, PORT_ANY, PORT_ANY):
+            yield from self.datapath.flow_records()
+            return
+
+        def is_meant(flow: tuple[tuple[Any, ...], bytes, bytes]) -> bool:
+            info, match_bytes, ops = flow
             flow_table, flow_cookie, priority, prog = info[1], info[3], info[9], info[13]
             if table not in (TABLE_ALL, flow_table) or (flow_cookie ^ cookie) & cookie_mask:
-                continue
+                return False
             if filter_prog is not None and filter_prog != prog:
-                continue
+                return False
             if strict is not None and strict != priority:
-                continue
+                return False
             if covers is not None and not covers(match_bytes):
-                continue
-            if out_port != PORT_ANY or out_group != PORT_ANY:
-                does = self.instructions_of(ops)
-                if out_port != PORT_ANY and not names_target(does, act.Output, out_port):
-                    continue
-                if out_group != PORT_ANY and not names_target(does, act.ToGroup, out_group):
-                    continue
-            yield info, match_bytes, ops
+                return False
+            if out_port == PORT_ANY and out_group == PORT_ANY:
+                return True
+            does = self.instructions_of(ops)
+            return (out_port == PORT_ANY or names_target(does, act.Output, out_port)) and (
+                out_group == PORT_ANY or names_target(does, act.ToGroup, out_group)
+            )
+
+        for found in self.datapath.flow_records():
+            kept = []
+            at = 0
+            for flow in self.datapath.flows_of(found):
+                end = at + flow[0][0]
+                if is_meant(flow):
+                    kept.append(found[at:end])
+                at = end
+            yield b"".join(kept)
 
     def stats_of(self, info: tuple[Any, ...], match: bytes, ops: bytes, now: int) -> FlowStats:
         """A record of the datapath as a flow."""
