@@ -601,6 +601,23 @@ static void emit_result(struct jit *j, const struct jit_op *op)
     x64_lea(a, true, RAX, x64_at(RCX, 8 * op->off));
 }
 
+/* r10 = word of the bit that x stands for; cell % 64 = its place there. */
+static void emit_bit(struct x64 *a, const struct oko_map_sketch *sketch,
+                     const struct sketch_regs *r)
+{
+    if (a->bmi2 && power_of_two(sketch->width) && sketch->width > 64 &&
+        sketch->width <= UINT64_C(1) << 31) {
+        unsigned log = (unsigned)__builtin_ctzll(sketch->width);
+        x64_rorx(a, false, r->cell, r->x, 32 - log);
+        x64_mov(a, false, R10, r->x);
+        x64_shift_i(a, X64_SHR, false, R10, 38 - log);
+        return;
+    }
+    emit_position(a, sketch, r->cell, r->x, r->width);
+    x64_mov(a, false, R10, r->cell);
+    x64_shift_i(a, X64_SHR, false, R10, 6);
+}
+
 static void emit_bloom(struct jit *j, const struct jit_op *op, const struct jit_call *call,
                        struct jit_late *late)
 {
@@ -611,23 +628,25 @@ static void emit_bloom(struct jit *j, const struct jit_op *op, const struct jit_
     for (uint32_t i = 0; i < sketch->n_hashes; i++) {
         if (i)
             x64_alu(a, X64_ADD, false, r.x, r.step);
-        emit_position(a, sketch, r.cell, r.x, r.width);
-        x64_mov(a, false, R10, r.cell);
-        x64_shift_i(a, X64_SHR, false, R10, 6);
-        x64_load(a, 8, r.other, x64_at_index(r.cells, R10, 8, 0));
-        for (uint32_t b = 1; b < sketch->map.n_workers; b++)
-            x64_alu_load(a, X64_OR, true, r.other,
-                         x64_at_index(r.cells, R10, 8, (int32_t)(b * sketch->block_size)));
+        emit_bit(a, sketch, &r);
         /* bit 0 of the word shifted by cell % 64 */
-        if (a->bmi2) {
-            x64_shiftx(a, X64_SHR, true, r.other, r.other, r.cell);
+        unsigned bit = i == 0 ? RAX : r.other;
+        struct x64_mem word = x64_at_index(r.cells, R10, 8, 0);
+        if (a->bmi2 && sketch->map.n_workers == 1) {
+            x64_shiftx_load(a, X64_SHR, true, bit, word, r.cell);
         } else {
-            x64_bt(a, true, r.other, r.cell);
-            x64_setcc(a, X64_B, r.other);
+            x64_load(a, 8, bit, word);
+            for (uint32_t b = 1; b < sketch->map.n_workers; b++)
+                x64_alu_load(a, X64_OR, true, bit,
+                             x64_at_index(r.cells, R10, 8, (int32_t)(b * sketch->block_size)));
+            if (a->bmi2) {
+                x64_shiftx(a, X64_SHR, true, bit, bit, r.cell);
+            } else {
+                x64_bt(a, true, bit, r.cell);
+                x64_setcc(a, X64_B, bit);
+            }
         }
-        if (i == 0)
-            x64_mov(a, false, RAX, r.other);
-        else
+        if (i != 0)
             x64_alu(a, X64_AND, false, RAX, r.other);
     }
     x64_alu_i(a, X64_AND, false, RAX, 1);

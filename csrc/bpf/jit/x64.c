@@ -464,6 +464,20 @@ static void vex(struct x64 *a, unsigned map, unsigned pp, bool w, unsigned op, u
     modrm(a, 3, reg, rm);
 }
 
+/* The same with a memory operand. */
+static void vex_m(struct x64 *a, unsigned map, unsigned pp, bool w, unsigned op, unsigned reg,
+                  unsigned vvvv, struct x64_mem m)
+{
+    if (!room(a))
+        return;
+    byte(a, 0xc4);
+    byte(a, (reg & 8 ? 0u : 0x80u) | (high_bits(m.index) & 8 ? 0u : 0x40u) |
+                (high_bits(m.base) & 8 ? 0u : 0x20u) | map);
+    byte(a, (w ? 0x80u : 0u) | (~vvvv & 15) << 3 | pp);
+    byte(a, op);
+    operand(a, reg, m);
+}
+
 /* ---------------------------------------------------------------- instructions */
 
 void x64_ret(struct x64 *a)
@@ -680,6 +694,13 @@ void x64_shiftx(struct x64 *a, enum x64_shift op, bool w, unsigned dst, unsigned
 {
     unsigned pp = op == X64_SHL ? 1 : op == X64_SHR ? 3 : 2;
     vex(a, 2, pp, w, 0xf7, dst, count, src);
+}
+
+void x64_shiftx_load(struct x64 *a, enum x64_shift op, bool w, unsigned dst, struct x64_mem m,
+                     unsigned count)
+{
+    unsigned pp = op == X64_SHL ? 1 : op == X64_SHR ? 3 : 2;
+    vex_m(a, 2, pp, w, 0xf7, dst, count, m);
 }
 
 void x64_rorx(struct x64 *a, bool w, unsigned dst, unsigned src, unsigned count)

@@ -161,6 +161,8 @@ void x64_shift_i(struct x64 *a, enum x64_shift op, bool w, unsigned reg, unsigne
 void x64_shift_cl(struct x64 *a, enum x64_shift op, bool w, unsigned reg);
 void x64_shiftx(struct x64 *a, enum x64_shift op, bool w, unsigned dst, unsigned src,
                 unsigned count); /* BMI2; SHL, SHR, SAR */
+void x64_shiftx_load(struct x64 *a, enum x64_shift op, bool w, unsigned dst, struct x64_mem m,
+                     unsigned count);                                             /* of memory */
 void x64_rorx(struct x64 *a, bool w, unsigned dst, unsigned src, unsigned count); /* BMI2 */
 void x64_mulx(struct x64 *a, bool w, unsigned high, unsigned low, unsigned src);  /* BMI2; rdx */
 void x64_bswap(struct x64 *a, bool w, unsigned reg);
