@@ -11,12 +11,13 @@
  *
  * For addresses of at most 8 bytes a table of jumps, indexed by the first bits, spares lookups the
  * upper part of the way: a jump names the best entry shorter than that and the first node that is
- * not. There are about four times as many jumps as entries, 2^17 at most, so that most lookups
- * touch a jump and one node. Real tables of routes are not spread evenly: where an insert finds a
- * long way below a jump, that jump leads to a block of further ones instead, indexed by the next
- * bits; blocks come from a pool of their own, of one per 16 entries, and where that is empty the
- * way stays long. A change writes the jumps of its prefix anew, each once, so that a change of a
- * prefix of n bits costs up to 2^(17 - n) stores, and those of the blocks there.
+ * not; or, where nothing is longer, just the entry of that very length. There are about four times
+ * as many jumps as entries, 2^17 at most, so that most lookups touch a jump and one node. Real
+ * tables of routes are not spread evenly: where an insert finds a long way below a jump, that jump
+ * leads to a block of further ones instead, indexed by the next bits; blocks come from a pool of
+ * their own, of one per 16 entries, and where that is empty the way stays long. A change writes the
+ * jumps of its prefix anew, each once, so that a change of a prefix of n bits costs up to 2^(17 -
+ * n) stores, and those of the blocks there.
  *
  * Thread-safety. Lookups take no lock: prefix, and the value's place, of a published node never
  * change; a writer, under the map's lock, changes one link at a time (release), each leaving a trie
@@ -242,12 +243,11 @@ static uint64_t number_of(const uint8_t *address)
 }
 
 /* Of addresses of one word: the way down depends on nothing but each node's length and children. */
-static struct node *longest_of_word(const struct lpm *lpm, const struct prefix *prefix)
+static struct node *longest_of_word(const struct lpm *lpm, uint64_t address, uint32_t limit)
 {
     struct node *best = NULL;
-    uint64_t address = number_of(prefix->address);
     uint32_t link;
-    if (lpm->jump_bits != 0 && prefix->n_bits >= lpm->jump_bits + lpm->block_bits) {
+    if (lpm->jump_bits != 0 && limit >= lpm->jump_bits + lpm->block_bits) {
         uint64_t jump = OKO_LOAD_ACQUIRE(&lpm->jumps[address >> (64 - lpm->jump_bits)]);
         if ((uint32_t)jump == IN_BLOCK) {
             const struct block *block = block_at(lpm, (uint32_t)(jump >> 32));
@@ -263,11 +263,11 @@ static struct node *longest_of_word(const struct lpm *lpm, const struct prefix *
         struct node *node = node_at(lpm, link);
         uint32_t n_bits = node->n_bits;
         uint64_t differs = number_of(node->address) ^ address;
-        if (n_bits > prefix->n_bits || (n_bits != 0 && differs >> (64 - n_bits) != 0))
+        if (n_bits > limit || (n_bits != 0 && differs >> (64 - n_bits) != 0))
             break;
         if (OKO_LOAD_ACQUIRE(&node->real))
             best = node;
-        if (n_bits == prefix->n_bits)
+        if (n_bits == limit)
             break;
         link = OKO_LOAD_ACQUIRE(&node->child[address << n_bits >> 63]);
     }
@@ -277,7 +277,7 @@ static struct node *longest_of_word(const struct lpm *lpm, const struct prefix *
 static struct node *longest(const struct lpm *lpm, const struct prefix *prefix)
 {
     if (lpm->address_size <= 8)
-        return longest_of_word(lpm, prefix);
+        return longest_of_word(lpm, number_of(prefix->address), prefix->n_bits);
     struct node *best = NULL;
     uint32_t link = OKO_LOAD_ACQUIRE(&lpm->root);
     while (link != 0) {
@@ -293,15 +293,29 @@ static struct node *longest(const struct lpm *lpm, const struct prefix *prefix)
     return best;
 }
 
+/* A function of its own, so that short addresses need no room for a long one. */
+static __attribute__((noinline)) struct node *longest_of_key(const struct lpm *lpm, const void *key)
+{
+    uint64_t copy[ADDRESS_WORDS];
+    struct prefix prefix;
+    return take_key(lpm, key, copy, &prefix) ? longest(lpm, &prefix) : NULL;
+}
+
 static void *lpm_lookup(struct oko_map *map, const void *key, struct oko_env *env)
 {
     (void)env;
     struct lpm *lpm = lpm_of(map);
-    uint64_t copy[ADDRESS_WORDS];
-    struct prefix prefix;
-    if (!take_key(lpm, key, copy, &prefix))
-        return NULL;
-    struct node *node = longest(lpm, &prefix);
+    uint32_t size = lpm->address_size;
+    struct node *node;
+    if (size <= 8) {
+        uint32_t n_bits = oko_shared_load32(key);
+        if (n_bits > 8 * size)
+            return NULL;
+        uint64_t word = oko_word_part((const uint8_t *)key + 4, size);
+        node = longest_of_word(lpm, __builtin_bswap64(word), n_bits);
+    } else {
+        node = longest_of_key(lpm, key);
+    }
     return node != NULL ? value_of(lpm, node) : NULL;
 }
 
@@ -380,7 +394,9 @@ static void fill_jumps(struct lpm *lpm, const struct row *row, uint32_t start, u
         end = last;
     }
     if (node->n_bits >= all) {
-        set_jumps(lpm, row, start, end, best, link);
+        bool alone = node->n_bits == all && OKO_LOAD(&node->real) &&
+                     (OKO_LOAD(&node->child[0]) | OKO_LOAD(&node->child[1])) == 0;
+        set_jumps(lpm, row, start, end, alone ? link : best, alone ? 0 : link);
         return;
     }
     if (OKO_LOAD(&node->real))
