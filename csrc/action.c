@@ -250,7 +250,7 @@ static void start_pass(struct oko_exec *x)
     w->burst++;
     x->pkt->pass_data = x->pkt->data;
     x->pkt->pass_len = x->pkt->meta.wire_len = x->pkt->len;
-    oko_show_to_programs(w, x->index);
+    oko_show_packet(&w->pkts[x->index], &w->in[x->index]);
     oko_action_set_clear(&w->set);
     x->packet_out = false;
     struct oko_cands cands;

@@ -85,6 +85,11 @@ static void settle_on(struct oko_worker *w, struct front *front, bool timed, uin
         go_past(w, packets, rule);
     } else {
         w->settled |= packets;
+        if (rule && !w->together && !(OKO_LOAD(&rule->kind) & OKO_RULE_GOTO)) {
+            w->together = packets;
+            w->common = rule;
+            return;
+        }
         for (uint32_t rest = packets; rest; rest &= rest - 1)
             w->chosen[__builtin_ctz(rest)] = rule;
     }
@@ -327,12 +332,34 @@ static uint32_t share(struct oko_worker *w, struct front *front, uint32_t todo)
     return todo & ~same;
 }
 
+/* Packets of table 0 that are to be decided in turn get lists of their own. */
+static void hand_out(struct oko_worker *w)
+{
+    const struct oko_cands *first = &w->cands[w->alike ? __builtin_ctz(w->alike) : 0];
+    if (!(w->alike & ~w->settled & ~w->together) && !w->traced)
+        return;
+    for (uint32_t rest = w->alike & (w->alike - 1); rest; rest &= rest - 1) {
+        struct oko_cands *to = &w->cands[__builtin_ctz(rest)];
+        to->n = first->n;
+        to->more = first->more;
+        for (uint32_t i = 0; i < first->n; i++)
+            to->rule[i] = first->rule[i];
+    }
+}
+
 void oko_decide_ahead(struct oko_worker *w, uint32_t todo)
 {
-    w->settled = 0;
+    w->settled = w->together = 0;
     w->traced = OKO_LOAD(&w->dp->trace.state) == 1;
-    if (!(w->view->flags & (OKO_VIEW_PROGS | OKO_VIEW_GOTOS)))
+    if (!(w->view->flags & (OKO_VIEW_PROGS | OKO_VIEW_GOTOS))) {
+        const struct oko_cands *cands = &w->cands[w->alike ? __builtin_ctz(w->alike) : 0];
+        if (w->alike && oko_is_certain(cands)) {
+            w->together = w->alike;
+            w->common = cands->rule[0];
+        }
+        hand_out(w);
         return;
+    }
     struct front front;
     uint32_t last = 31 - (uint32_t)__builtin_clz(todo);
     front.sure = !(w->view->flags & OKO_VIEW_CHANGES) && w->deadline > w->pkts[last].meta.rx_ns;
@@ -344,6 +371,7 @@ void oko_decide_ahead(struct oko_worker *w, uint32_t todo)
         set_out(w, &front, w->alike);
     line_up(w, &front, todo & ~w->alike);
     ask(w, &front);
+    hand_out(w); /* before their first is looked up again */
     for (uint32_t word = 0; word < sizeof front.to_visit / sizeof front.to_visit[0]; word++)
         while (front.to_visit[word]) {
             uint32_t table = 64 * word + (uint32_t)__builtin_ctzll(front.to_visit[word]);
@@ -354,8 +382,10 @@ void oko_decide_ahead(struct oko_worker *w, uint32_t todo)
             w->standing[table] = 0;
             uint32_t rest = share(w, &front, here);
             if (rest) {
-                oko_lookup_burst(w, table, rest);
-                line_up(w, &front, rest);
+                uint32_t alike = oko_lookup_burst(w, table, rest);
+                if (alike)
+                    set_out(w, &front, alike);
+                line_up(w, &front, rest & ~alike);
             }
             ask(w, &front);
         }

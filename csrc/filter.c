@@ -22,7 +22,8 @@ static void settle(struct oko_worker *w, struct oko_memo *memo)
     if (memo->counted && !w->dry)
         oko_prog_count(memo->prog, w->index, (uint32_t)__builtin_popcount(memo->counted),
                        (uint32_t)__builtin_popcount(memo->counted & memo->matched),
-                       (uint32_t)__builtin_popcount(memo->counted & memo->faulted));
+                       memo->faulted ? (uint32_t)__builtin_popcount(memo->counted & memo->faulted)
+                                     : 0);
     memo->burst = 0;
 }
 

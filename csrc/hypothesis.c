@@ -55,7 +55,7 @@ static void walk(struct oko_worker *w, struct oko_pkt *pkt)
     struct oko_cands cands;
     oko_trace_step(w, OKO_TRACE_PACKET, 0, 0, NULL, pkt->in_port, pkt->meta.wire_len);
     oko_begin_pass(pkt);
-    oko_show_to_programs(w, 0);
+    oko_show_packet(w->pkts, w->in);
     oko_action_set_clear(&w->set);
     oko_lookup(w, 0, x.key, &cands);
     const struct oko_rule *rule = oko_decide(w, 0, 0, x.key, &cands);

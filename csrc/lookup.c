@@ -18,34 +18,25 @@ static bool asks_cache(struct oko_worker *w, const struct oko_cls *cls)
 static uint32_t share(const struct oko_cls *cls, const struct oko_key *keys, uint32_t todo,
                       uint64_t version, struct oko_cands *cands)
 {
-    uint32_t same = oko_cls_like_first(cls, keys, todo), others = same & (same - 1);
-    if (!others && same != todo)
+    uint32_t same = oko_cls_like_first(cls, keys, todo), first = (uint32_t)__builtin_ctz(same);
+    if (same == 1u << first && same != todo)
         return 0; /* the burst's lookup is quicker */
-    const struct oko_cands *first = &cands[__builtin_ctz(same)];
-    oko_cls_lookup(cls, &keys[__builtin_ctz(same)], version, &cands[__builtin_ctz(same)]);
-    for (uint32_t rest = others; rest; rest &= rest - 1) {
-        struct oko_cands *to = &cands[__builtin_ctz(rest)];
-        to->n = first->n;
-        to->more = first->more;
-        for (uint32_t i = 0; i < first->n; i++)
-            to->rule[i] = first->rule[i];
-    }
+    oko_cls_lookup(cls, &keys[first], version, &cands[first]);
     return same;
 }
 
-static void look_up(struct oko_worker *w, uint32_t table, const struct oko_key *keys, uint32_t todo,
-                    struct oko_cands *cands)
+/* Returns the packets that share the candidates of the first of them, which has the list. */
+static uint32_t look_up(struct oko_worker *w, uint32_t table, const struct oko_key *keys,
+                        uint32_t todo, struct oko_cands *cands)
 {
     const struct oko_cls *cls = &w->dp->tables[table];
     uint64_t version = w->view->version;
-    w->alike = 0;
     if (!asks_cache(w, cls)) {
         oko_count(&w->stats.direct, (uint32_t)__builtin_popcount(todo));
-        w->alike = share(cls, keys, todo, version, cands);
-        todo &= ~w->alike;
-        if (todo)
-            oko_cls_lookup_burst(cls, keys, todo, version, cands);
-        return;
+        uint32_t alike = share(cls, keys, todo, version, cands);
+        if (todo & ~alike)
+            oko_cls_lookup_burst(cls, keys, todo & ~alike, version, cands);
+        return alike;
     }
     struct oko_cache_counts counts = {0, 0, 0};
     uint32_t left =
@@ -57,6 +48,7 @@ static void look_up(struct oko_worker *w, uint32_t table, const struct oko_key *
     oko_count(&w->stats.cache_hits, counts.hits);
     oko_count(&w->stats.cache_misses, counts.misses);
     oko_count(&w->stats.cache_restamped, counts.restamped);
+    return 0;
 }
 
 void oko_lookup(struct oko_worker *w, uint32_t table, const struct oko_key *key,
@@ -82,9 +74,10 @@ static void expect_counting(struct oko_worker *w, uint32_t todo)
     }
 }
 
-void oko_lookup_burst(struct oko_worker *w, uint32_t table, uint32_t todo)
+uint32_t oko_lookup_burst(struct oko_worker *w, uint32_t table, uint32_t todo)
 {
-    look_up(w, table, w->keys, todo, w->cands);
+    uint32_t alike = look_up(w, table, w->keys, todo, w->cands);
     if (OKO_LOAD(&w->dp->tables[table].n_rules) >= MANY_RULES)
-        expect_counting(w, todo);
+        expect_counting(w, todo & ~(alike & (alike - 1)));
+    return alike;
 }

@@ -75,7 +75,7 @@ int oko_dp_packet_out(struct oko_dp *dp, uint32_t worker, const struct oko_frame
     oko_parse(&pkt, facts.layers > w->view->layers ? facts.layers : w->view->layers, &w->keys[0]);
     struct oko_exec x = {.worker = w, .pkt = &pkt, .key = &w->keys[0], .packet_out = true};
     oko_begin_pass(&pkt);
-    oko_show_to_programs(w, 0); /* for a resubmit */
+    oko_show_packet(w->pkts, w->in); /* for a resubmit */
     oko_action_set_clear(&w->set);
     oko_execute_actions(&x, ops, ops_len);
     oko_pkt_release(&pkt, w->pool);

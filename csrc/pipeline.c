@@ -124,12 +124,12 @@ static void tell_miss(struct oko_worker *w, uint32_t index)
 /* The rule that a packet is certain to take; NULL: there may be none, or it is to be decided. */
 static inline const struct oko_rule *certain(const struct oko_worker *w, uint32_t index)
 {
+    if (w->together >> index & 1)
+        return w->common;
     if (w->settled >> index & 1)
         return w->chosen[index];
     const struct oko_cands *cands = &w->cands[index];
-    const struct oko_rule *only = cands->rule[0];
-    bool plain = cands->n == 1 && !only->slot && !(OKO_LOAD(&only->kind) & OKO_RULE_TIMED);
-    return plain ? only : NULL;
+    return oko_is_certain(cands) ? cands->rule[0] : NULL;
 }
 
 /* The rule for a packet in table 0. */

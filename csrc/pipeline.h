@@ -80,12 +80,15 @@ struct oko_worker {
     struct oko_key keys[OKO_BURST];
     struct oko_cands cands[OKO_BURST];
     struct oko_prog_in in[OKO_BURST];
-    uint32_t alike;   /* packets of the last lookup that share the first one's candidates */
-    uint32_t settled; /* packets whose rule has been chosen ahead (ahead.c) ... */
-    const struct oko_rule *chosen[OKO_BURST]; /* ... it, or NULL: none in table 0 */
-    uint32_t standing[OKO_N_TABLES];          /* packets that go on to a later table ahead */
-    bool traced;                              /* one of the packets may be asked for */
-    uint64_t deadline;                        /* no flow of the view is over before this */
+    uint32_t alike;    /* packets that share the candidates of the first of them, in table 0 */
+    uint32_t together; /* packets that are certain to take one rule ... */
+    const struct oko_rule *common; /* ... it */
+    uint32_t settled;              /* packets whose rule has been chosen ahead (ahead.c) ... */
+    const struct oko_rule
+        *chosen[OKO_BURST];          /* ... it, or NULL: none in table 0; not of together */
+    uint32_t standing[OKO_N_TABLES]; /* packets that go on to a later table ahead */
+    bool traced;                     /* one of the packets may be asked for */
+    uint64_t deadline;               /* no flow of the view is over before this */
 
     struct oko_memo *memo; /* [slots] */
     uint16_t *touched;     /* slots whose memo is of this burst */
@@ -165,10 +168,18 @@ static inline void oko_count_rule(struct oko_worker *w, const struct oko_rule *r
     oko_count_packets(w, rule, 1, pkt->meta.wire_len, pkt->meta.rx_ns);
 }
 
-/* lookup.c: candidates of the packets todo, into w->cands; of one packet. */
-void oko_lookup_burst(struct oko_worker *w, uint32_t table, uint32_t todo);
+/* lookup.c: candidates of the packets todo, into w->cands, and returns those that share the list of
+ * the first of them, which has them for all; candidates of one packet. */
+uint32_t oko_lookup_burst(struct oko_worker *w, uint32_t table, uint32_t todo);
 void oko_lookup(struct oko_worker *w, uint32_t table, const struct oko_key *key,
                 struct oko_cands *cands);
+
+/* Is the decision between these certain, whatever happens before it is taken? */
+static inline bool oko_is_certain(const struct oko_cands *cands)
+{
+    return cands->n == 1 && !cands->rule[0]->slot &&
+           !(OKO_LOAD(&cands->rule[0]->kind) & OKO_RULE_TIMED);
+}
 
 /* ahead.c: decides what can be decided before its turn */
 void oko_decide_ahead(struct oko_worker *w, uint32_t todo);
@@ -204,8 +215,19 @@ void oko_execute_set(struct oko_exec *x);
 /* A packet-out's list (checked); output to TABLE starts a pass. */
 void oko_execute_actions(struct oko_exec *x, const uint8_t *ops, uint32_t len);
 
-/* worker.c: what programs get of packet i, whenever they run in this pass; the end of a burst. */
-void oko_show_to_programs(struct oko_worker *w, uint32_t i);
+/* What programs get of a packet, whenever they run in this pass. */
+static inline void oko_show_packet(struct oko_pkt *pkt, struct oko_prog_in *in)
+{
+    uint32_t len = pkt->len;
+    in->data = pkt->data;
+    in->len = len;
+    in->meta = &pkt->meta;
+    pkt->meta.in_port = pkt->in_port;
+    pkt->meta.len = len;
+    pkt->meta.reserved = 0;
+}
+
+/* worker.c */
 void oko_burst_end(struct oko_worker *w);
 /* pipeline.c: a packet that nobody got is a drop. */
 void oko_finish(struct oko_exec *x);

@@ -126,26 +126,23 @@ static void begin(struct oko_worker *w, struct oko_pkt *pkts, uint32_t n)
     oko_count(&w->stats.bursts, 1);
 }
 
-/* What programs get of a packet, whenever they run in this pass. */
-void oko_show_to_programs(struct oko_worker *w, uint32_t i)
+/* All of the burst, those that are done already included: that is quicker than to skip them. */
+static void show_to_programs(struct oko_worker *w)
 {
-    struct oko_pkt *pkt = &w->pkts[i];
-    pkt->meta.len = pkt->len;
-    pkt->meta.in_port = pkt->in_port;
-    pkt->meta.reserved = 0;
-    w->in[i] = (struct oko_prog_in){pkt->data, pkt->len, &pkt->meta};
+    struct oko_prog_in *in = w->in;
+    for (struct oko_pkt *pkt = w->pkts, *end = pkt + w->n; pkt < end; pkt++)
+        oko_show_packet(pkt, in++);
 }
 
 static void parse(struct oko_worker *w)
 {
     enum oko_layers layers = w->view->layers;
-    bool programs = w->view->flags & OKO_VIEW_PROGS;
     for (uint32_t rest = w->todo; rest; rest &= rest - 1) {
         uint32_t i = (uint32_t)__builtin_ctz(rest);
         oko_parse(&w->pkts[i], layers, &w->keys[i]);
-        if (programs)
-            oko_show_to_programs(w, i);
     }
+    if (w->view->flags & OKO_VIEW_PROGS)
+        show_to_programs(w);
 }
 
 /* The next packets to look up together: fewer after one has changed a table. */
@@ -179,7 +176,7 @@ static void burst(struct oko_worker *w, struct oko_pkt *pkts, uint32_t n)
         uint32_t now = first_of(todo, w->ahead);
         enum oko_layers layers = w->view->layers;
         uint32_t flags = w->view->flags;
-        oko_lookup_burst(w, 0, now);
+        w->alike = oko_lookup_burst(w, 0, now);
         oko_decide_ahead(w, now);
         uint32_t left = oko_act(w, now);
         todo = (todo & ~now) | left;
@@ -188,7 +185,8 @@ static void burst(struct oko_worker *w, struct oko_pkt *pkts, uint32_t n)
             w->todo = todo; /* a flow that came meanwhile looks deeper */
             parse(w);
         }
-        oko_count(&w->stats.relookups, (uint32_t)__builtin_popcount(left));
+        if (left)
+            oko_count(&w->stats.relookups, (uint32_t)__builtin_popcount(left));
     }
     oko_burst_end(w);
 }

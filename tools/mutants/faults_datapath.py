@@ -35,6 +35,14 @@ DATAPATH = [
         OKO2018 + "test_a_no_leads_to_the_next_flow_at_any_depth",
     ),
     Fault(
+        "shared-list-lost",
+        "packets that share a list of candidates lose it when their first is looked up again",
+        "csrc/ahead.c",
+        "    hand_out(w); /* before their first is looked up again */\n",
+        "",
+        "test_bursts",
+    ),
+    Fault(
         "verdict-across-bridges",
         "bridges share verdicts by program number",
         "csrc/filter.c",
