@@ -812,35 +812,52 @@ struct oko_flow_info {
  * present throughout comes exactly once. Counters are exact. */
 int64_t oko_dp_flows(struct oko_dp *dp, uint64_t *cursor, uint8_t *out, uint64_t size);
 
-/* -- replies about flows */
+/* -- flows by stencil */
 
-/* Stencils write entries of replies about flows as an OpenFlow peer reads them: a stencil is one
- * flow's match and instructions on the wire, with a hole for the value of each field, and serves
- * all flows with the same fields, masks, program and instructions. Values of fixed fields have to
- * be the same too. One thread at a time. */
-enum oko_entry_head {                   /* 48 bytes before match and instructions */
-                      OKO_ENTRY_13 = 0, /* struct ofp_flow_stats of OpenFlow 1.3 */
-                      OKO_ENTRY_14 = 1, /* the same with importance: 1.4 */
-                      OKO_ENTRY_NX = 2  /* struct nx_flow_stats */
+/* Stencils write a record for each flow in somebody else's format, which they know nothing of: a
+ * stencil is the bytes of one flow's record, with holes for the value of each field of the match
+ * and for numbers such as counters, and serves all flows with the same fields, masks, program and
+ * instructions. Values of fixed fields have to be the same too. One thread at a time. */
+enum { OKO_STENCILS_MAX = 4096, OKO_STENCIL_NUMBERS_MAX = 16 };
+enum oko_stencil_what {
+    OKO_STENCIL_TABLE,
+    OKO_STENCIL_PRIORITY,
+    OKO_STENCIL_FLAGS, /* without OKO_FLOW_TELL */
+    OKO_STENCIL_IMPORTANCE,
+    OKO_STENCIL_IDLE_TIMEOUT,
+    OKO_STENCIL_HARD_TIMEOUT,
+    OKO_STENCIL_COOKIE,
+    OKO_STENCIL_PACKETS,
+    OKO_STENCIL_BYTES,
+    OKO_STENCIL_AGE_S,       /* whole seconds since it was added, */
+    OKO_STENCIL_AGE_NS,      /* and the nanoseconds beyond these */
+    OKO_STENCIL_SINCE_USE_S, /* since its last packet, or since it was added */
+    OKO_STENCIL_SINCE_MODIFIED_S,
+    OKO_STENCIL_N_WHATS
 };
-enum { OKO_STENCILS_MAX = 4096 };
+struct oko_stencil_number {
+    uint16_t what; /* enum oko_stencil_what */
+    uint16_t at;   /* where in the record it goes, big-endian; the greatest if it does not fit */
+    uint16_t size; /* bytes: 1, 2, 4 or 8 */
+    uint16_t plus; /* is added to it */
+};
 struct oko_stencil_hole {
-    uint16_t at;   /* where in the wire bytes the value of this field of the match goes */
+    uint16_t at;   /* where in the record the value of this field of the match goes */
     uint16_t size; /* bytes of the value from its first; 0: it goes nowhere */
 };
 struct oko_stencils;
-/* fixed: OKO_N_FIELDS bytes, 1 = a fixed field. */
-int oko_stencils_new(enum oko_entry_head head, const uint8_t *fixed, struct oko_stencils **out);
-/* The stencil of such flows as this record of oko_dp_flows(). wire: match, padded, and
- * instructions; match_size: of the match, unpadded; holes: one per field of the record's match.
- * lossy: these bytes do not tell all of the flow. OKO_E_EXISTS, OKO_E_LIMIT beyond
- * OKO_STENCILS_MAX, OKO_E_INVAL: a hole is outside, or an entry would be longer than a message. */
-int oko_stencils_add(struct oko_stencils *stencils, const uint8_t *record, uint64_t size,
-                     const uint8_t *wire, uint32_t wire_size, uint32_t match_size,
-                     const struct oko_stencil_hole *holes, bool lossy);
-/* Writes whole entries of the records of oko_dp_flows() from *at on and advances it, until room is
- * used up, or a record has no stencil. Returns the bytes used, or OKO_E_INVAL. now_ns: time of the
- * datapath clock. *n_lossy grows by the entries of lossy stencils. */
+/* fixed: OKO_N_FIELDS bytes, 1 = a fixed field. OKO_E_INVAL: there are no such numbers. */
+int oko_stencils_new(const struct oko_stencil_number *numbers, uint32_t n_numbers,
+                     const uint8_t *fixed, struct oko_stencils **out);
+/* The stencil of flows such as this one of oko_dp_flows(). wire: its record; holes: one per field
+ * of its match; lossy: the record does not tell all of the flow. OKO_E_EXISTS, OKO_E_LIMIT beyond
+ * OKO_STENCILS_MAX, OKO_E_INVAL: something goes outside of the record, or it has over 64 KB. */
+int oko_stencils_add(struct oko_stencils *stencils, const uint8_t *flow, uint64_t size,
+                     const uint8_t *wire, uint32_t wire_size, const struct oko_stencil_hole *holes,
+                     bool lossy);
+/* Writes the records of the flows of oko_dp_flows() from *at on and advances it, until room is used
+ * up, or a flow has no stencil. Returns the bytes used, or OKO_E_INVAL. now_ns: time of the
+ * datapath clock. *n_lossy grows by the records of lossy stencils. */
 int64_t oko_stencils_write(struct oko_stencils *stencils, const uint8_t *flows, uint64_t size,
                            uint64_t *at, uint64_t now_ns, uint8_t *out, uint64_t room,
                            uint64_t *n_lossy);

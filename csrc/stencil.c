@@ -1,19 +1,18 @@
-/* Entries of replies about flows, written by stencil: how a dump of 100,000 flows leaves the core
- * without Python looking at each.
+/* Records of flows in somebody else's format, written by stencil: how a dump of 100,000 flows
+ * leaves the core without Python looking at each.
  *
- * Idea. What OpenFlow makes of a flow's match and instructions depends on few things that differ
- * from flow to flow: the values of the match. So the caller, who knows OpenFlow, encodes one flow
- * of a kind and says where in the result the values stand; all others of that kind are that text
- * with their values copied in. Kinds are told apart by fields and masks, values of fixed fields
- * (which change more than their own bytes), program and instructions. Heads of entries, which are
- * numbers only, are written here.
+ * Idea. What a protocol makes of a flow depends on few things that differ from flow to flow: some
+ * numbers and the values of the match. So the caller, who knows the protocol, encodes one flow of a
+ * kind and says where in the result these stand; the records of all others of that kind are that
+ * text with their own numbers and values put in. Kinds are told apart by fields and masks, values
+ * of fixed fields (which change more than their own bytes), program and instructions.
  *
- * Fails safely: a flow of no known kind stops the writing, and the caller encodes it; a record that
+ * Fails safely: a flow of no known kind stops the writing, and the caller encodes it; what
  * contradicts itself is refused. At most OKO_STENCILS_MAX kinds are kept: tables of more get the
  * caller's way.
  *
- * Thread-safety: one thread at a time. What it leaves out: versions whose entries have no head of
- * fixed size (1.5), and the fixed match of 1.0. */
+ * Thread-safety: one thread at a time. What it leaves out: numbers whose place differs from kind to
+ * kind, and values that do not stand in the record as they are. */
 #include "oko.h"
 
 #include "base/be.h"
@@ -22,7 +21,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { N_SLOTS = 2 * OKO_STENCILS_MAX, HEAD = 48 };
+enum { N_SLOTS = 2 * OKO_STENCILS_MAX };
+#define SECOND UINT64_C(1000000000)
 
 struct stencil {
     uint64_t hash;
@@ -32,34 +32,34 @@ struct stencil {
     uint8_t *wire;
     struct oko_stencil_hole *holes; /* one per field of the match */
     uint32_t wire_size;
-    uint16_t match_size;
     bool lossy;
 };
 
 struct oko_stencils {
-    enum oko_entry_head head;
+    struct oko_stencil_number numbers[OKO_STENCIL_NUMBERS_MAX];
+    uint32_t n_numbers;
     bool fixed[OKO_N_FIELDS];
     struct oko_hash_key key;
     uint32_t n;
     struct stencil *slots[N_SLOTS];
 };
 
-/* A record taken apart. */
+/* A flow taken apart. */
 struct flow {
     struct oko_flow_info info;
     const uint8_t *match, *ops;
 };
 
-static bool read_flow(const uint8_t *record, uint64_t size, struct flow *flow)
+static bool read_flow(const uint8_t *bytes, uint64_t size, struct flow *flow)
 {
     if (size < sizeof flow->info)
         return false;
-    memcpy(&flow->info, record, sizeof flow->info);
+    memcpy(&flow->info, bytes, sizeof flow->info);
     const struct oko_flow_info *info = &flow->info;
     if (info->n_match > OKO_N_FIELDS || info->size > size)
         return false;
     uint64_t match_size = info->n_match * sizeof(struct oko_match_field);
-    flow->match = record + sizeof *info;
+    flow->match = bytes + sizeof *info;
     flow->ops = flow->match + match_size;
     return sizeof *info + match_size + info->ops_len <= info->size;
 }
@@ -117,12 +117,21 @@ static struct stencil **find(struct oko_stencils *s, const struct flow *flow, ui
     return &s->slots[at];
 }
 
-int oko_stencils_new(enum oko_entry_head head, const uint8_t *fixed, struct oko_stencils **out)
+int oko_stencils_new(const struct oko_stencil_number *numbers, uint32_t n_numbers,
+                     const uint8_t *fixed, struct oko_stencils **out)
 {
+    if (n_numbers > OKO_STENCIL_NUMBERS_MAX)
+        return OKO_E_INVAL;
+    for (uint32_t i = 0; i < n_numbers; i++)
+        if (numbers[i].what >= OKO_STENCIL_N_WHATS || numbers[i].size > 8 ||
+            __builtin_popcount(numbers[i].size) != 1)
+            return OKO_E_INVAL;
     struct oko_stencils *s = calloc(1, sizeof *s);
     if (!s)
         return OKO_E_NOMEM;
-    s->head = head;
+    for (uint32_t i = 0; i < n_numbers; i++)
+        s->numbers[i] = numbers[i];
+    s->n_numbers = n_numbers;
     for (uint32_t i = 0; i < OKO_N_FIELDS; i++)
         s->fixed[i] = fixed[i];
     s->key = oko_hash_key_from((uint64_t)(uintptr_t)s);
@@ -137,13 +146,16 @@ void oko_stencils_free(struct oko_stencils *s)
     free(s);
 }
 
-int oko_stencils_add(struct oko_stencils *s, const uint8_t *record, uint64_t size,
-                     const uint8_t *wire, uint32_t wire_size, uint32_t match_size,
-                     const struct oko_stencil_hole *holes, bool lossy)
+int oko_stencils_add(struct oko_stencils *s, const uint8_t *bytes, uint64_t size,
+                     const uint8_t *wire, uint32_t wire_size, const struct oko_stencil_hole *holes,
+                     bool lossy)
 {
     struct flow flow;
-    if (!read_flow(record, size, &flow) || wire_size > UINT16_MAX - HEAD || match_size > wire_size)
+    if (!read_flow(bytes, size, &flow) || wire_size > UINT16_MAX)
         return OKO_E_INVAL;
+    for (uint32_t i = 0; i < s->n_numbers; i++)
+        if (s->numbers[i].at + s->numbers[i].size > wire_size)
+            return OKO_E_INVAL;
     for (uint32_t i = 0; i < flow.info.n_match; i++)
         if (holes[i].size > 16 || holes[i].at + holes[i].size > wire_size)
             return OKO_E_INVAL;
@@ -159,11 +171,8 @@ int oko_stencils_add(struct oko_stencils *s, const uint8_t *record, uint64_t siz
         malloc(sizeof *stencil + match_bytes + hole_bytes + flow.info.ops_len + wire_size);
     if (!stencil)
         return OKO_E_NOMEM;
-    *stencil = (struct stencil){.hash = hash,
-                                .info = flow.info,
-                                .wire_size = wire_size,
-                                .match_size = (uint16_t)match_size,
-                                .lossy = lossy};
+    *stencil =
+        (struct stencil){.hash = hash, .info = flow.info, .wire_size = wire_size, .lossy = lossy};
     stencil->match = (struct oko_match_field *)(stencil + 1);
     stencil->holes = (struct oko_stencil_hole *)(stencil->match + n);
     stencil->ops = (uint8_t *)(stencil->holes + n);
@@ -182,38 +191,63 @@ static uint64_t since(uint64_t then, uint64_t now)
     return now > then ? now - then : 0;
 }
 
-/* As NXST_FLOW tells an age: seconds and one, at most what fits. */
-static uint16_t age(uint64_t ns)
+static uint64_t number_of(const struct oko_flow_info *info, enum oko_stencil_what what,
+                          uint64_t now)
 {
-    uint64_t code = ns / 1000000000u + 1;
-    return (uint16_t)(code < UINT16_MAX ? code : UINT16_MAX);
+    switch (what) {
+    case OKO_STENCIL_TABLE:
+        return info->table;
+    case OKO_STENCIL_PRIORITY:
+        return info->priority;
+    case OKO_STENCIL_FLAGS:
+        return info->flags & ~(uint32_t)OKO_FLOW_TELL;
+    case OKO_STENCIL_IMPORTANCE:
+        return info->importance;
+    case OKO_STENCIL_IDLE_TIMEOUT:
+        return info->idle_timeout;
+    case OKO_STENCIL_HARD_TIMEOUT:
+        return info->hard_timeout;
+    case OKO_STENCIL_COOKIE:
+        return info->cookie;
+    case OKO_STENCIL_PACKETS:
+        return info->packets;
+    case OKO_STENCIL_BYTES:
+        return info->bytes;
+    case OKO_STENCIL_AGE_S:
+        return since(info->created_ns, now) / SECOND;
+    case OKO_STENCIL_AGE_NS:
+        return since(info->created_ns, now) % SECOND;
+    case OKO_STENCIL_SINCE_USE_S:
+        return since(info->used_ns > info->created_ns ? info->used_ns : info->created_ns, now) /
+               SECOND;
+    case OKO_STENCIL_SINCE_MODIFIED_S:
+        return since(info->modified_ns, now) / SECOND;
+    case OKO_STENCIL_N_WHATS:
+        break;
+    }
+    return 0;
 }
 
-static void write_head(const struct oko_stencils *s, const struct stencil *stencil,
-                       const struct oko_flow_info *info, uint64_t now, uint8_t *out)
+static void put_number(const struct oko_stencil_number *number, const struct oko_flow_info *info,
+                       uint64_t now, uint8_t *out)
 {
-    uint64_t duration = since(info->created_ns, now);
-    oko_put_be16(out, (uint16_t)(HEAD + stencil->wire_size));
-    out[2] = (uint8_t)info->table;
-    out[3] = 0;
-    oko_put_be32(out + 4, (uint32_t)(duration / 1000000000u));
-    oko_put_be32(out + 8, (uint32_t)(duration % 1000000000u));
-    oko_put_be16(out + 12, info->priority);
-    oko_put_be16(out + 14, (uint16_t)info->idle_timeout);
-    oko_put_be16(out + 16, (uint16_t)info->hard_timeout);
-    if (s->head == OKO_ENTRY_NX) {
-        uint64_t used = info->used_ns > info->created_ns ? info->used_ns : info->created_ns;
-        oko_put_be16(out + 18, stencil->match_size);
-        oko_put_be16(out + 20, age(since(used, now)));
-        oko_put_be16(out + 22, age(since(info->modified_ns, now)));
-    } else {
-        oko_put_be16(out + 18, info->flags & 31); /* those of OpenFlow */
-        oko_put_be16(out + 20, s->head == OKO_ENTRY_14 ? (uint16_t)info->importance : 0);
-        oko_put_be16(out + 22, 0);
+    uint64_t most = UINT64_MAX >> (64 - 8 * number->size);
+    uint64_t value = number_of(info, number->what, now);
+    value = value > most || number->plus > most - value ? most : value + number->plus;
+    out += number->at;
+    switch (number->size) {
+    case 1:
+        *out = (uint8_t)value;
+        break;
+    case 2:
+        oko_put_be16(out, (uint16_t)value);
+        break;
+    case 4:
+        oko_put_be32(out, (uint32_t)value);
+        break;
+    default:
+        oko_put_be64(out, value);
     }
-    oko_put_be64(out + 24, info->cookie);
-    oko_put_be64(out + 32, info->packets);
-    oko_put_be64(out + 40, info->bytes);
 }
 
 int64_t oko_stencils_write(struct oko_stencils *s, const uint8_t *flows, uint64_t size,
@@ -226,20 +260,21 @@ int64_t oko_stencils_write(struct oko_stencils *s, const uint8_t *flows, uint64_
         if (!read_flow(flows + *at, size - *at, &flow))
             return OKO_E_INVAL;
         const struct stencil *stencil = *find(s, &flow, hash_of(s, &flow));
-        if (!stencil || HEAD + stencil->wire_size > room - used)
+        if (!stencil || stencil->wire_size > room - used)
             break;
-        write_head(s, stencil, &flow.info, now_ns, out + used);
-        uint8_t *body = out + used + HEAD;
-        memcpy(body, stencil->wire, stencil->wire_size);
+        uint8_t *to = out + used;
+        memcpy(to, stencil->wire, stencil->wire_size);
+        for (uint32_t i = 0; i < s->n_numbers; i++)
+            put_number(&s->numbers[i], &flow.info, now_ns, to);
         for (uint32_t i = 0; i < flow.info.n_match; i++) {
             const struct oko_stencil_hole *hole = &stencil->holes[i];
-            memcpy(body + hole->at,
+            memcpy(to + hole->at,
                    flow.match + i * sizeof(struct oko_match_field) +
                        offsetof(struct oko_match_field, value),
                    hole->size);
         }
         *n_lossy += stencil->lossy;
-        used += HEAD + stencil->wire_size;
+        used += stencil->wire_size;
         *at += flow.info.size;
     }
     return (int64_t)used;

@@ -1,9 +1,10 @@
 """A dump of flows: entries by the thousand, written in C.
 
 The core hands out its flows as records, many at a time. Of each kind of flow the first is encoded
-here, by the naive way, and its stencil (oko/openflow/flow_stats.py) given to the core, which then
-writes the entries of all the others. Where no stencil can be made, because there are too many
-kinds or because the version has other entries, every flow goes the naive way.
+here, by the naive way, and given to the core as a stencil, with the places of what differs
+(oko/openflow/flow_stats.py); the core then writes the entries of all the others. Where no stencil
+can be made, because there are too many kinds or because these places differ too, every flow goes
+the naive way.
 
 Thread-safety: the asyncio loop's; a dump is read while flows come and go.
 """
@@ -27,26 +28,26 @@ ROOM = MAX_MESSAGE - 64
 def entries(bridge: Bridge, encoder: StatsEncoder, *asked: Any) -> Iterator[bytes]:
     """The entries of the flows that Bridge.flow_stats(*asked) gives, one or many in each piece."""
     now = bridge.now
-    head = encoder.entry_head
-    if head is None:
+    numbers = encoder.numbers()
+    if numbers is None:
         yield from map(encoder.entry, bridge.flow_stats(*asked))
         return
-    with Stencils(head, encoder.fixed_fields()) as stencils:
-        for records in bridge.flow_records(*asked):
+    with Stencils(numbers, encoder.fixed_fields()) as stencils:
+        for flows in bridge.flow_records(*asked):
             at = 0
-            while at < len(records):
-                written, at = stencils.write(records, at, now, ROOM)
+            while at < len(flows):
+                written, at = stencils.write(flows, at, now, ROOM)
                 if written:
                     yield written
                     continue
-                raw = next(bridge.datapath.flows_of(records, at))
+                raw = next(bridge.datapath.flows_of(flows, at))
                 flow = bridge.stats_of(*raw, now)
                 end = at + raw[0][0]
-                made = None if stencils.full else encoder.stencil(flow)
-                if made is not None:
-                    stencils.add(
-                        records[at:end], made.wire, made.match_size, made.holes, made.lossy
-                    )
+                before = encoder.hidden
+                entry = encoder.entry(flow)
+                holes = None if stencils.full else encoder.holes(flow)
+                if holes is not None:
+                    stencils.add(flows[at:end], entry, holes, encoder.hidden > before)
                 at = end
-                yield encoder.entry(flow)
+                yield entry
         encoder.hidden += stencils.n_lossy

@@ -56,6 +56,15 @@ NXT_FLOW_REMOVED = 14
 _ENTRY_10 = struct.Struct("!HBx40sIIHHH6xQQQ")
 _ENTRY_NX = struct.Struct("!HBxIIHHHHHHQQQ")
 _ENTRY_13 = struct.Struct("!HBxIIHHHHH2xQQQ")
+# The numbers in them: what, offset, size, and what is added.
+_NUMBERS = (
+    ("table", 2, 1, 0), ("age_s", 4, 4, 0), ("age_ns", 8, 4, 0), ("priority", 12, 2, 0),
+    ("idle_timeout", 14, 2, 0), ("hard_timeout", 16, 2, 0), ("cookie", 24, 8, 0),
+    ("packets", 32, 8, 0), ("bytes", 40, 8, 0),
+)  # fmt: skip
+_FLAGS_13, _IMPORTANCE_14 = ("flags", 18, 2, 0), ("importance", 20, 2, 0)
+_AGES_NX = (("since_use_s", 20, 2, 1), ("since_modified_s", 22, 2, 1))  # as _age()
+assert _ENTRY_NX.size == _ENTRY_13.size
 _ENTRY_15 = struct.Struct("!H2xBxHHHHHQ")
 _COUNTERS_15 = struct.Struct("!H2xBBH")
 _REQUEST_10 = struct.Struct("!40sBxH")
@@ -213,18 +222,6 @@ class FlowEntry:
     hard_age: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Stencil:
-    """What follows the head in the entries of such flows: match, padded, and instructions.
-    match_size: of the match, unpadded; holes: (offset, size) of each field's value; lossy: the peer
-    is not told all of the flow."""
-
-    wire: bytes
-    match_size: int
-    holes: tuple[tuple[int, int], ...]
-    lossy: bool
-
-
 class StatsEncoder:
     """Encodes flow statistics for one peer. nxm: NXST_FLOW (1.0); counters_only: as in FlowRequest;
     aware: the peer knows oko's extension. hidden counts flows whose filter or send_maps was left
@@ -275,24 +272,25 @@ class StatsEncoder:
             return padded(match), len(match), tail
         return match, int.from_bytes(match[2:4], "big"), tail
 
-    @property
-    def entry_head(self) -> str | None:
-        """The head of entries that stencils can be made for, as Stencils calls it; None: no."""
-        if self.counters_only:
-            return None
-        return {OF10: "NX" if self.nxm else None, OF13: "13", OF14: "14"}.get(self.version)
+    def numbers(self) -> tuple[tuple[str, int, int, int], ...] | None:
+        """Where entry() puts the numbers of a flow, for _binding_stencils.Stencils; None: that
+        differs from entry to entry, or its match has no holes()."""
+        if self.version == OF10 and self.nxm:
+            return _NUMBERS + _AGES_NX
+        if self.version == OF13:
+            return (*_NUMBERS, _FLAGS_13)
+        return (*_NUMBERS, _FLAGS_13, _IMPORTANCE_14) if self.version == OF14 else None
 
     def fixed_fields(self) -> list[int]:
         """Numbers of the fields whose values change more of an entry than their own bytes."""
         return [number for number in range(len(FIELDS)) if not self._matches.is_free(number)]
 
-    def stencil(self, flow: FlowCounters) -> Stencil | None:
-        """What the entries of flows like this one have in common."""
-        before = self.hidden
-        match, match_size, tail = self.match_and_instructions(flow)
-        lossy, self.hidden = self.hidden > before, before
+    def holes(self, flow: FlowCounters) -> tuple[tuple[int, int], ...] | None:
+        """Where entry() puts the values of a flow's match, if it has numbers(): (offset, size) of
+        each, size 0 for fixed fields. None: a value does not stand there as it is."""
+        match, _ = self._match(flow.match_bytes, flow.filter_prog if self.aware else 0)
         holes = self._matches.holes(flow.match_bytes, match)
-        return None if holes is None else Stencil(match + tail, match_size, holes, lossy)
+        return holes and tuple((_ENTRY_13.size + at, size) for at, size in holes)
 
     def entry(self, flow: FlowCounters) -> bytes:
         """One entry of a reply. What the version cannot say of a flow is left out."""

@@ -76,8 +76,7 @@ class Encoder2018(StatsEncoder):
     def __init__(self, version: int, *, nxm: bool = False) -> None:
         super().__init__(version, nxm=nxm)
 
-    @property
-    def entry_head(self) -> None:
+    def numbers(self) -> None:
         """Its heads are of its own."""
         return None
 
