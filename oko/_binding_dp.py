@@ -570,6 +570,8 @@ class Txn(Handle):
         out = ffi.new("struct oko_txn **")
         check(lib.oko_dp_begin(dp.pointer, out), what="transaction")
         self._dp = dp  # lives longer than this
+        self._index = ffi.new("uint32_t *")
+        self._error = ffi.new("struct oko_error *")
         super().__init__(out[0], lib.oko_txn_free)
 
     def flow(
@@ -626,16 +628,8 @@ class Txn(Handle):
 
     def flows(self, packed: bytes) -> None:
         """PackedFlowMod.data of many. CoreError's index tells which was refused."""
-        n = ffi.new("uint32_t *")
-        error = ffi.new("struct oko_error *")
         data = ffi.from_buffer("uint8_t[]", packed)
-        code = lib.oko_txn_flows(self._ptr, data, len(packed), n, error)
-        if code < 0:
-            try:
-                check(code, error)
-            except CoreError as exc:
-                exc.index = int(n[0])
-                raise
+        self._check(lib.oko_txn_flows(self._ptr, data, len(packed), self._index, self._error))
 
     def packet_out(self, ops: bytes) -> None:
         """The commit fails unless these actions would be valid for a packet-out then."""
@@ -645,12 +639,14 @@ class Txn(Handle):
 
     def commit(self) -> None:
         """Raises CoreError; its index tells which change failed (from 0)."""
-        failed = ffi.new("uint32_t *")
-        error = ffi.new("struct oko_error *")
-        code = lib.oko_txn_commit(self._ptr, failed, error)
+        self._check(lib.oko_txn_commit(self._ptr, self._index, self._error))
+
+    def _check(self, code: int) -> None:
+        """Raises CoreError with the index that the call left."""
         if code < 0:
+            error, self._error = self._error, ffi.new("struct oko_error *")
             try:
                 check(code, error)
             except CoreError as exc:
-                exc.index = int(failed[0])
+                exc.index = int(self._index[0])
                 raise

@@ -145,6 +145,7 @@ class Session:
         self._types = names
         self._counters = tuple(f"openflow_{name.lower()}" for name in names)
         kinds = common.TYPES[version]
+        self._handlers = {n: _HANDLERS[name] for n, name in enumerate(names) if name in _HANDLERS}
         self._flow_mod = kinds["FLOW_MOD"]
         changes = ("FLOW_MOD", "GROUP_MOD", "METER_MOD", *(["EXPERIMENTER"] * (version == OF10)))
         self._mod_kinds = frozenset(kinds[name] for name in changes if name in kinds)
@@ -344,10 +345,9 @@ class Session:
     # ---------------------------------------------------------------- the rest
 
     def _answer(self, msg: bytes) -> Reply | Coroutine[Any, Any, Reply]:
-        name = self.name_of(msg)
-        handler = _HANDLERS.get(name)
+        handler = self._handlers.get(msg[1])
         if handler is None:
-            fail("OFPBRC_BAD_TYPE", f"{name} is not supported")
+            fail("OFPBRC_BAD_TYPE", f"{self.name_of(msg)} is not supported")
         return handler(self, msg)
 
     def _number(self, name: str) -> int:

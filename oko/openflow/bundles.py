@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from oko.openflow.common import (
     EXPERIMENTER,
@@ -41,8 +42,7 @@ class BundleControl:
     flags: int = ATOMIC | ORDERED
 
 
-@dataclass(frozen=True, slots=True)
-class BundleAdd:
+class BundleAdd(NamedTuple):
     """A message for a bundle, whole, with its header."""
 
     id: int

@@ -22,8 +22,10 @@ them dropped. Two threads at worst learn the same form twice.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any
 
 from oko.model.compile import compile_match
 from oko.model.fields import (
@@ -262,8 +264,8 @@ class _Form:
     """All matches that differ in free bits only. fixed, value: of the whole, as one integer, the
     bits that are not free, and what they are; fields: (field, where its value stands, mask), as in
     a Match; parts: the record's constant bytes, and between them where values come from; free,
-    end: the same, but for values that are fixed. instructions: by version and bytes, those of
-    flow-mods with such a match, and their operations."""
+    template: where free values stand, and the record with a %b for each. instructions: by version
+    and bytes, those of flow-mods with such a match, and their operations."""
 
     fixed: int
     value: int
@@ -272,14 +274,14 @@ class _Form:
     tail: bytes
     filter_prog: int
     known: tuple[tuple[Field, tuple[int, int]], ...]
-    free: tuple[tuple[bytes, slice], ...]
-    end: bytes
+    free: Callable[[bytes], Any]
+    template: bytes
     instructions: dict[tuple[int, bytes], tuple[Instructions, bytes]]
 
     def record(self, data: bytes) -> bytes:
         """A match of this form, for the datapath only."""
-        record = b"".join([part for constant, at in self.free for part in (constant, data[at])])
-        return record + self.end
+        record: bytes = self.template % self.free(data)
+        return record
 
     def decode(self, data: bytes) -> Decoded:
         """A match of this form."""
@@ -290,6 +292,11 @@ class _Form:
             pieces += (constant, data[at])
         pieces.append(self.tail)
         return Decoded(match, b"".join(pieces), self.filter_prog, self.known)
+
+
+def _nothing(data: bytes) -> tuple[()]:
+    """No value is free."""
+    return ()
 
 
 _forms: dict[tuple[int, bytes], tuple[_Form, ...]] = {}
@@ -323,18 +330,20 @@ def _learn(place: tuple[int, bytes], data: bytes, decoded: Decoded) -> None:
         record = compile_match(Match(((f, 0, mask),)))
         parts.append((tail + record[:8], slice(where.stop - f.size, where.stop)))
         tail = record[8 + f.size :]
-    varying: list[tuple[bytes, slice]] = []
-    constant = b""
+    varying: list[slice] = []
+    template = b""
     for (f, _, mask), (before, at_value) in zip(rows, parts, strict=True):
-        constant += before
+        template += before.replace(b"%", b"%%")
         if mask & ~_LOOKED_AT.get(f, 0):
-            varying.append((constant, at_value))
-            constant = b""
+            varying.append(at_value)
+            template += b"%b"
         else:
-            constant += data[at_value]
+            template += data[at_value].replace(b"%", b"%%")
+    template += tail.replace(b"%", b"%%")
     form = _Form(
         fixed, int.from_bytes(data, "big") & fixed, tuple(rows), tuple(parts), tail,
-        decoded.filter_prog, decoded.known, tuple(varying), constant + tail, {},
+        decoded.filter_prog, decoded.known, itemgetter(*varying) if varying else _nothing, template,
+        {},
     )  # fmt: skip
     if form.decode(data) != decoded or form.record(data) != decoded.record:
         return
