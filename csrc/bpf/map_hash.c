@@ -164,7 +164,8 @@ void oko_hash_probe_init(const struct oko_map_hash *table, struct oko_hash_probe
                          const void *key)
 {
     oko_words_put(probe->w, key, table->map.spec.key_size);
-    probe->h = oko_hash_words(&table->hash, probe->w, table->key_words);
+    probe->h = table->key_words == 2 ? oko_hash_words(&table->hash, probe->w, 2)
+                                     : oko_hash_words(&table->hash, probe->w, table->key_words);
 }
 
 /* Slots' keys do not change while a reader may look at them, so these are plain reads. */
@@ -223,7 +224,8 @@ find(const struct oko_map_hash *table, uint64_t h, const uint64_t *w, uint32_t n
 struct oko_hash_at oko_hash_find(const struct oko_map_hash *table,
                                  const struct oko_hash_probe *probe)
 {
-    return find(table, probe->h, probe->w, table->key_words);
+    return table->key_words == 2 ? find(table, probe->h, probe->w, 2)
+                                 : find(table, probe->h, probe->w, table->key_words);
 }
 
 /* A key of so many words, a constant: no loops are left. */
@@ -277,10 +279,11 @@ static int take_lane(struct oko_map_hash *table, struct oko_hash_bucket *bucket,
     if (bucket->retired != 0 && oko_pool_reusable(table->pool.qsbr, *epoch_of(table, bucket),
                                                   bucket->retired_by, worker, own))
         bucket->retired = 0;
-    for (int lane = 0; lane < OKO_HASH_WINDOW; lane++)
-        if ((tags >> 16 * lane & 0xffff) == 0 && (bucket->retired >> lane & 1) == 0)
-            return lane;
-    return -1;
+    uint32_t unused = 0; /* a bit per lane: which it is, no branch can foresee */
+    for (uint32_t lane = 0; lane < OKO_HASH_WINDOW; lane++)
+        unused |= (uint32_t)((tags >> 16 * lane & 0xffff) == 0) << lane;
+    unused &= ~(uint32_t)bucket->retired;
+    return unused != 0 ? __builtin_ctz(unused) : -1;
 }
 
 struct oko_hash_at oko_hash_take(struct oko_map_hash *table, const struct oko_hash_probe *probe,
