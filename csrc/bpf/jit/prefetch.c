@@ -23,7 +23,9 @@
  * assumes nothing. Programs that are unverified or checked at run time have none.
  *
  * Left out: what a second lookup reads; lookups that call the map's function, as those of long keys
- * do; sketches and arrays, whose addresses wait for no branch.
+ * do; sketches and arrays, whose addresses wait for no branch. A table with few entries in which
+ * very many keys are looked up in vain has its misses one by one: nothing tells it from one whose
+ * few keys keep their lines near.
  *
  * Thread-safety: a compilation belongs to one thread; of the code made: as any lookup's. */
 #include "jit.h"
