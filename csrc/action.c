@@ -249,7 +249,8 @@ static void start_pass(struct oko_exec *x)
     oko_filter_end(w); /* what programs said before is about another pass */
     w->burst++;
     x->pkt->pass_data = x->pkt->data;
-    x->pkt->pass_len = x->pkt->meta.wire_len = x->pkt->len;
+    x->pkt->pass_len = x->pkt->meta.len = x->pkt->meta.wire_len = x->pkt->len;
+    x->pkt->meta.in_port = x->pkt->in_port;
     oko_show_packet(&w->pkts[x->index], &w->in[x->index]);
     oko_action_set_clear(&w->set);
     x->packet_out = false;

@@ -335,6 +335,8 @@ int oko_dp_process(struct oko_dp *dp, uint32_t worker, const struct oko_frame *f
             pkts[i].in_port = frame->in_port;
             pkts[i].seq = frame->seq;
             pkts[i].meta.rx_ns = now;
+            pkts[i].meta.in_port = frame->in_port;
+            pkts[i].meta.len = frame->len;
             pkts[i].meta.wire_len = frame->wire_len ? frame->wire_len : frame->len;
         }
         oko_worker_burst(w, pkts, i);

@@ -93,11 +93,13 @@ int oko_dp_trace_frame(struct oko_dp *dp, uint32_t worker, const struct oko_fram
     oko_qsbr_online(dp->qsbr, w->index);
     oko_worker_look(w);
     w->now_ns = frame->ns > now ? frame->ns : now;
-    struct oko_pkt pkt = {
-        .data = (uint8_t *)(uintptr_t)frame->data,
-        .len = frame->len,
-        .in_port = frame->in_port,
-        .meta = {.rx_ns = w->now_ns, .wire_len = frame->wire_len ? frame->wire_len : frame->len}};
+    struct oko_pkt pkt = {.data = (uint8_t *)(uintptr_t)frame->data,
+                          .len = frame->len,
+                          .in_port = frame->in_port,
+                          .meta = {.rx_ns = w->now_ns,
+                                   .in_port = frame->in_port,
+                                   .wire_len = frame->wire_len ? frame->wire_len : frame->len,
+                                   .len = frame->len}};
     const struct oko_port *port = oko_set_find(w->view->ports, pkt.in_port);
     w->burst++;
     w->pkts = &pkt;

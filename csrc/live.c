@@ -86,7 +86,8 @@ static void forward(struct thread *t, uint32_t in_port, uint32_t n, uint64_t now
         pkts[i].len = t->rx.len[i];
         pkts[i].in_port = in_port;
         pkts[i].meta.rx_ns = now;
-        pkts[i].meta.wire_len = t->rx.len[i];
+        pkts[i].meta.in_port = in_port;
+        pkts[i].meta.len = pkts[i].meta.wire_len = t->rx.len[i];
     }
     oko_worker_burst(t->worker, pkts, n);
 }

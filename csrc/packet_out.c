@@ -67,7 +67,10 @@ int oko_dp_packet_out(struct oko_dp *dp, uint32_t worker, const struct oko_frame
                           .len = frame->len,
                           .in_port = frame->in_port,
                           .seq = frame->seq,
-                          .meta = {.rx_ns = w->now_ns, .wire_len = frame->len}};
+                          .meta = {.rx_ns = w->now_ns,
+                                   .in_port = frame->in_port,
+                                   .wire_len = frame->len,
+                                   .len = frame->len}};
     w->burst++;
     w->pkts = &pkt;
     w->n = 1;

@@ -216,15 +216,9 @@ void oko_execute_set(struct oko_exec *x);
 void oko_execute_actions(struct oko_exec *x, const uint8_t *ops, uint32_t len);
 
 /* What programs get of a packet, whenever they run in this pass. */
-static inline void oko_show_packet(struct oko_pkt *pkt, struct oko_prog_in *in)
+static inline void oko_show_packet(const struct oko_pkt *pkt, struct oko_prog_in *in)
 {
-    uint32_t len = pkt->len;
-    in->data = pkt->data;
-    in->len = len;
-    in->meta = &pkt->meta;
-    pkt->meta.in_port = pkt->in_port;
-    pkt->meta.len = len;
-    pkt->meta.reserved = 0;
+    *in = (struct oko_prog_in){pkt->data, pkt->len, &pkt->meta};
 }
 
 /* worker.c */

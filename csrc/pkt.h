@@ -21,7 +21,7 @@ struct oko_pkt {
     uint8_t *data;
     uint32_t len; /* bytes present */
     uint32_t in_port;
-    struct oko_meta meta;     /* what programs get as r3: rx_ns, wire_len ... of the pass's start */
+    struct oko_meta meta;     /* what programs get as r3: all of it as at the pass's start */
     const uint8_t *pass_data; /* the frame as it was when the pass began */
     uint32_t pass_len;
     bool owned;      /* data is in the worker's pool and may be written */

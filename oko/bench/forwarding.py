@@ -172,6 +172,26 @@ for _rules in ("exact", "acl"):
     _register_changing(_rules)
 
 
+def _register_new(rules: str, known: str) -> None:
+    """A million flows in turn: when one comes round, the cache, whether it was asked or stood
+    aside, knows it no more. A new flow is to cost at most ten times a known one."""
+
+    @benchmark(
+        f"forward/{rules}/udp64_f1m/new",
+        "forwarding",
+        goal=Goal(times=0.1, of=f"forward/{rules}/{known}"),
+        rules=RULES[rules],
+        flows=1_000_000,
+    )
+    def body() -> Generator[Callable[[], Sample], None, None]:
+        yield from replaying("udp64_f1m", f"{rules}.flows")
+
+
+for _rules in ("forward", "exact", "acl", "normal"):
+    _register_new(_rules, "udp64_f1k")
+_register_new("exact100k", "udp64_f100k")
+
+
 # ---------------------------------------------------------------- with a filter on every packet
 
 TRIVIAL = ProgramSpec("trivial", assemble("mov %r0, 1\nexit"), (FuncSpec("entry", 0),))
