@@ -270,6 +270,20 @@ def multipart_replies(
     yield encode_multipart(version, xid, kind, prefix + b"".join(parts), reply=True)
 
 
+def sized_entries(body: bytes, least: int, at_size: int = 0) -> Iterator[bytes]:
+    """The entries of a reply's body, each of which has its size in 16 bits at this offset and at
+    least so many bytes. OpenFlowError (BAD_LEN): they do not fill the body."""
+    at = 0
+    while at < len(body):
+        if len(body) - at < least:
+            fail("OFPBRC_BAD_LEN", "the reply ends inside of an entry")
+        size = int.from_bytes(body[at + at_size : at + at_size + 2], "big")
+        if size < least or size > len(body) - at:
+            fail("OFPBRC_BAD_LEN", f"an entry cannot have {size} bytes here")
+        yield body[at : at + size]
+        at += size
+
+
 # ---------------------------------------------------------------- ports
 
 

@@ -39,6 +39,7 @@ from oko.openflow.common import (
     padded,
     port_from_10,
     port_to_10,
+    sized_entries,
     take,
 )
 from oko.openflow.flows import encode_cookie, put_match, take_match, take_match_10, take_nxm
@@ -388,19 +389,11 @@ def iterate_flow_stats(version: int, msg: bytes) -> Iterator[FlowEntry | OpenFlo
     counters_only = part.type == MP_FLOW_STATS_15 and version >= OF15
     if part.type not in (MP_FLOW, MP_EXPERIMENTER) and not counters_only:
         fail("OFPBRC_BAD_STAT", f"multipart {part.type} has no flows")
-    at = 0
-    while at < len(body):
-        if len(body) - at < 2:
-            fail("OFPBRC_BAD_LEN", "the reply ends inside of an entry")
-        (size,) = struct.unpack_from("!H", body, at)
-        entry = body[at : at + size]
-        if size < (16 if counters_only else 24) or len(entry) < size:
-            fail("OFPBRC_BAD_LEN", f"an entry cannot have {size} bytes here")
+    for entry in sized_entries(body, 16 if counters_only else 24):
         try:
             yield _decode_counters(entry) if counters_only else _decode_entry(version, entry, nxm)
         except OpenFlowError as exc:
             yield exc
-        at += size
 
 
 def _decode_counters(entry: bytes) -> FlowEntry:

@@ -37,6 +37,7 @@ from oko.openflow.common import (
     fail,
     message,
     multipart_replies,
+    sized_entries,
     take,
 )
 
@@ -311,24 +312,11 @@ def group_desc_replies(
     return multipart_replies(version, xid, MP_GROUP_DESC, entries)
 
 
-def _entries(body: bytes, least: int) -> Iterator[bytes]:
-    """Entries that begin with their length in 16 bits."""
-    at = 0
-    while at < len(body):
-        if len(body) - at < least:
-            fail("OFPBRC_BAD_LEN", "the reply ends inside of an entry")
-        (size,) = struct.unpack_from("!H", body, at)
-        if size < least or size > len(body) - at:
-            fail("OFPBRC_BAD_LEN", f"an entry cannot have {size} bytes here")
-        yield body[at : at + size]
-        at += size
-
-
 def decode_group_desc(version: int, msg: bytes) -> list[Group]:
     """The groups of one GROUP_DESC reply."""
     result = []
     form = _DESC if version < OF15 else _DESC_15
-    for entry in _entries(decode_multipart(version, msg[8:]).body, form.size):
+    for entry in sized_entries(decode_multipart(version, msg[8:]).body, form.size):
         selection, buckets = "", entry[form.size :]
         if version < OF15:
             _, kind, number = _DESC.unpack_from(entry)
@@ -368,7 +356,7 @@ def encode_group_stats(counters: GroupCounters) -> bytes:
 def decode_group_stats(version: int, msg: bytes) -> list[GroupCounters]:
     """The entries of one GROUP reply."""
     result = []
-    for entry in _entries(decode_multipart(version, msg[8:]).body, _STATS.size):
+    for entry in sized_entries(decode_multipart(version, msg[8:]).body, _STATS.size):
         _, number, n_flows, n_packets, n_bytes, seconds, ns = _STATS.unpack_from(entry)
         if (len(entry) - _STATS.size) % _PAIR.size:
             fail("OFPBRC_BAD_LEN", "the buckets' counters are cut off")

@@ -17,6 +17,7 @@ from oko.openflow.common import (
     fail,
     message,
     multipart_replies,
+    sized_entries,
     take,
 )
 
@@ -135,15 +136,10 @@ def encode_meter_config(meter: Meter) -> bytes:
 
 def decode_meter_configs(version: int, msg: bytes) -> list[Meter]:
     """The meters of one METER_CONFIG reply."""
-    body = decode_multipart(version, msg[8:]).body
     result = []
-    at = 0
-    while at < len(body):
-        size, flags, number = take(_CONFIG, body[at:], "a meter")
-        if size < _CONFIG.size or size > len(body) - at:
-            fail("OFPBRC_BAD_LEN", f"an entry cannot have {size} bytes here")
-        result.append(_meter(number, flags, body[at + _CONFIG.size : at + size]))
-        at += size
+    for entry in sized_entries(decode_multipart(version, msg[8:]).body, _CONFIG.size):
+        _, flags, number = _CONFIG.unpack_from(entry)
+        result.append(_meter(number, flags, entry[_CONFIG.size :]))
     return result
 
 
@@ -175,20 +171,14 @@ def encode_meter_stats(counters: MeterCounters) -> bytes:
 
 def decode_meter_stats(version: int, msg: bytes) -> list[MeterCounters]:
     """The entries of one METER reply."""
-    body = decode_multipart(version, msg[8:]).body
     result = []
-    at = 0
-    while at < len(body):
-        number, size, n_flows, n_packets, n_bytes, seconds, ns = take(
-            _STATS, body[at:], "a meter's counters"
-        )
-        bands = body[at + _STATS.size : at + size]
-        if size < _STATS.size or size > len(body) - at or len(bands) % _PAIR.size:
-            fail("OFPBRC_BAD_LEN", f"an entry cannot have {size} bytes here")
-        pairs = tuple(_PAIR.iter_unpack(bands))
+    for entry in sized_entries(decode_multipart(version, msg[8:]).body, _STATS.size, 4):
+        number, _, n_flows, n_packets, n_bytes, seconds, ns = _STATS.unpack_from(entry)
+        if (len(entry) - _STATS.size) % _PAIR.size:
+            fail("OFPBRC_BAD_LEN", "the bands' counters are cut off")
+        bands = tuple(_PAIR.iter_unpack(entry[_STATS.size :]))
         duration = seconds * SECOND + ns
-        result.append(MeterCounters(number, n_flows, n_packets, n_bytes, duration, pairs))
-        at += size
+        result.append(MeterCounters(number, n_flows, n_packets, n_bytes, duration, bands))
     return result
 
 
