@@ -22,7 +22,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from oko.datapath import Datapath, Frame, MacEntry, TableInfo, Transaction
 from oko.errors import CoreError, OkoError
@@ -84,6 +84,7 @@ STANDALONE = Flow(priority=0, instructions=Instructions(apply=(act.Output(PORT_N
 """What a bridge does by itself in fail mode "standalone"."""
 
 _SOME_FLOW_MOD = FlowMod(Flow())
+_Kept = TypeVar("_Kept", Group, Meter)
 
 
 class Bridge(BridgePorts, BridgePrograms):
@@ -180,10 +181,10 @@ class Bridge(BridgePorts, BridgePrograms):
                 elif isinstance(change, GroupMod):
                     change = self._resolve(change, groups)
                     txn.group(change)
-                    _follow_group(groups, change)
+                    _follow(groups, change.group, change.command, GROUP_ALL)
                 else:
                     txn.meter(change)
-                    _follow_meter(meters, change)
+                    _follow(meters, change.meter, change.command, METER_ALL)
                 done.append(change)
                 added += 1
             for actions in packet_outs:
@@ -580,24 +581,11 @@ def _nothing() -> None:
     """Nothing is attached."""
 
 
-def _follow_group(groups: dict[int, Group], change: GroupMod) -> None:
-    """What a group change makes of the known groups."""
-    group = change.group
-    if change.command == "delete":
-        if group.id == GROUP_ALL:
-            groups.clear()
-        else:
-            groups.pop(group.id, None)
+def _follow(known: dict[int, _Kept], thing: _Kept, command: str, everything: int) -> None:
+    """What a change of a group or meter makes of those known; everything: the number for all."""
+    if command != "delete":
+        known[thing.id] = thing
+    elif thing.id == everything:
+        known.clear()
     else:
-        groups[group.id] = group
-
-
-def _follow_meter(meters: dict[int, Meter], change: MeterMod) -> None:
-    meter = change.meter
-    if change.command == "delete":
-        if meter.id == METER_ALL:
-            meters.clear()
-        else:
-            meters.pop(meter.id, None)
-    else:
-        meters[meter.id] = meter
+        known.pop(thing.id, None)
