@@ -139,7 +139,8 @@ struct oko_exec {
 static inline void oko_flush_run(struct oko_worker *w, struct oko_run *run)
 {
     if (run->rule && !w->dry)
-        oko_flow_count(run->rule->stats, w->index, run->packets, run->bytes, run->ns);
+        oko_flow_count(run->rule->stats, w->index, w->dp->opts.n_workers, run->packets, run->bytes,
+                       run->ns);
     run->rule = NULL;
 }
 void oko_flush_runs(struct oko_worker *w);

@@ -61,10 +61,11 @@ static inline const struct oko_flow_counter *oko_flow_counter(const struct oko_f
     return &stats->slot[worker << (n_workers > 1)];
 }
 
-static inline void oko_flow_count(struct oko_flow_stats *stats, uint32_t worker, uint64_t packets,
-                                  uint64_t bytes, uint64_t ns)
+/* Does not read the header: the first worker writes to its cache line all the time. */
+static inline void oko_flow_count(struct oko_flow_stats *stats, uint32_t worker, uint32_t n_workers,
+                                  uint64_t packets, uint64_t bytes, uint64_t ns)
 {
-    struct oko_flow_counter *counter = &stats->slot[worker << stats->shift];
+    struct oko_flow_counter *counter = &stats->slot[worker << (n_workers > 1)];
     oko_count(&counter->packets, packets);
     oko_count(&counter->bytes, bytes);
     if (ns > OKO_LOAD(&counter->used_ns)) /* packets of a burst may be counted out of order */

@@ -320,7 +320,7 @@ static int add_flow(struct oko_commit *c, const struct oko_flow_mod *mod,
     if (mod->age_ns && mod->age_ns < c->now_ns) {
         rule->created_ns = rule->modified_ns = c->now_ns - mod->age_ns;
         uint64_t idle = mod->idle_ns < mod->age_ns ? mod->idle_ns : mod->age_ns;
-        oko_flow_count(rule->stats, 0, 0, 0, c->now_ns - idle);
+        oko_flow_count(rule->stats, 0, rule->stats->n_workers, 0, 0, c->now_ns - idle);
     }
     if (old) {
         rule->rank = old->rank;
