@@ -105,8 +105,8 @@ MISTAKES_2018 = [
         "2018-23-no-frame-for-programs",
         "a packet sent by the controller meets programs that see another frame",
         "csrc/packet_out.c",
-        "    oko_show_to_programs(w, 0); /* for a resubmit */",
-        "    (void)oko_show_to_programs;",
+        "    oko_show_packet(w->pkts, w->in); /* for a resubmit */",
+        "",
         "tests/switch/test_packet_out.py::test_resubmit_without_a_pass_runs_programs",
     ),
     Fault(

@@ -130,7 +130,7 @@ DATAPATH = [
     Fault(
         "length-8",
         "programs are told that every packet has 8 bytes",
-        "csrc/worker.c",
+        "csrc/pipeline.h",
         "(struct oko_prog_in){pkt->data, pkt->len, &pkt->meta}",
         "(struct oko_prog_in){pkt->data, 8, &pkt->meta}",
         OKO2018 + "test_6_programs_get_the_real_length",
