@@ -64,8 +64,8 @@ SWITCH = [
         "idle-anew",
         "idle timeouts begin anew after a restart",
         "csrc/txn.c",
-        "        oko_flow_count(rule->stats, 0, 0, 0, c->now_ns - idle);",
-        "        oko_flow_count(rule->stats, 0, 0, 0, c->now_ns - 0 * idle);",
+        "n_workers, 0, 0, c->now_ns - idle);",
+        "n_workers, 0, 0, c->now_ns - 0 * idle);",
         CHECKPOINT + "test_idle_time_goes_on_where_it_was",
     ),
     Fault(
