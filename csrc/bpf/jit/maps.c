@@ -288,6 +288,19 @@ static void emit_touch(struct jit *j, const struct oko_map_hash *table)
     x64_bind(a, set);
 }
 
+/* rax: from a place in the first worker's values to this worker's; destroys rcx, rdx. */
+static void emit_own_values(struct jit *j, const struct oko_map_hash *table)
+{
+    struct x64 *a = &j->a;
+    if (table->map.n_workers <= 1)
+        return;
+    x64_load(a, 4, RDX,
+             x64_at(jit_pin(j, PIN_ENV, RDX), (int32_t)offsetof(struct oko_env, worker)));
+    x64_mov_i(a, RCX, table->worker_stride);
+    x64_imul(a, true, RDX, RCX);
+    x64_alu(a, X64_ADD, true, RAX, RDX);
+}
+
 /* rax = the value of the slot that rax points into, found in the lane of the lowest hit of the
  * bucket rdx. */
 static void emit_value(struct jit *j, const struct oko_map_hash *table, unsigned hits)
@@ -318,13 +331,7 @@ static void emit_value(struct jit *j, const struct oko_map_hash *table, unsigned
     emit_scale(a, RDX, table->value_stride);
     x64_mov_i(a, RAX, (uintptr_t)table->values);
     x64_alu(a, X64_ADD, true, RAX, RDX);
-    if (table->map.n_workers > 1) {
-        x64_load(a, 4, RDX,
-                 x64_at(jit_pin(j, PIN_ENV, RDX), (int32_t)offsetof(struct oko_env, worker)));
-        x64_mov_i(a, RCX, table->worker_stride);
-        x64_imul(a, true, RDX, RCX);
-        x64_alu(a, X64_ADD, true, RAX, RDX);
-    }
+    emit_own_values(j, table);
 }
 
 static void emit_hash_lookup(struct jit *j, const struct jit_op *op, const struct jit_call *call,
@@ -452,13 +459,7 @@ void jit_emit_prefetch(struct jit *j, uint32_t pc)
     emit_scale(a, RAX, OKO_HASH_WINDOW * table->value_stride);
     x64_mov_i(a, RDX, (uintptr_t)table->values);
     x64_alu(a, X64_ADD, true, RAX, RDX);
-    if (table->map.n_workers > 1) {
-        x64_load(a, 4, RDX,
-                 x64_at(jit_pin(j, PIN_ENV, RDX), (int32_t)offsetof(struct oko_env, worker)));
-        x64_mov_i(a, RCX, table->worker_stride);
-        x64_imul(a, true, RDX, RCX);
-        x64_alu(a, X64_ADD, true, RAX, RDX);
-    }
+    emit_own_values(j, table);
     x64_prefetch(a, x64_at(RAX, 0));
 }
 
