@@ -49,7 +49,7 @@ static struct oko_prog *make_program(enum kind kind)
 {
     struct oko_insn code[32];
     uint32_t n = 0;
-    size_t too_short = n;
+    uint32_t too_short = n;
     PUT(BPF_JMP | BPF_JLT | BPF_K, 2, 0, 0, sizeof(struct packet));
     PUT(BPF_ALU64 | BPF_MOV | BPF_X, 6, 1, 0, 0);
     PUT(BPF_ST | BPF_MEM | BPF_DW, 10, 0, -16, 0); /* an array's index */
@@ -77,24 +77,7 @@ static struct oko_prog *make_program(enum kind kind)
             PUT(BPF_STX | BPF_MEM | BPF_DW, 0, 1, 0, 0);
         }
     }
-    PUT(BPF_ALU64 | BPF_MOV | BPF_K, 0, 0, 0, 1);
-    PUT(BPF_JMP | BPF_EXIT, 0, 0, 0, 0);
-    code[too_short].off = (int16_t)(n - too_short - 1);
-    PUT(BPF_ALU64 | BPF_MOV | BPF_K, 0, 0, 0, 0);
-    PUT(BPF_JMP | BPF_EXIT, 0, 0, 0, 0);
-    struct oko_func_spec func = {.insn = 0};
-    struct oko_prog_spec spec = {.name = "row",
-                                 .insns = code,
-                                 .n_insns = n,
-                                 .n_funcs = 1,
-                                 .funcs = &func,
-                                 .n_maps = 1,
-                                 .maps = &map_specs[kind]};
-    struct oko_prog *made;
-    struct oko_error error = {0};
-    if (oko_prog_load(vm, &spec, NULL, NULL, &made, &error))
-        oko_bench_die("program", error.reason);
-    return made;
+    return oko_bench_load(vm, code, n, too_short, &map_specs[kind]);
 }
 
 static double now(void)

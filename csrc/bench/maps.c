@@ -179,6 +179,29 @@ static uint64_t run_own(const struct row *row)
 
 /* ---------------------------------------------------------------- in a program */
 
+struct oko_prog *oko_bench_load(struct oko_vm *vm, struct oko_insn *code, uint32_t n,
+                                uint32_t too_short, const struct oko_map_spec *map)
+{
+    PUT(BPF_ALU64 | BPF_MOV | BPF_K, 0, 0, 0, 1);
+    PUT(BPF_JMP | BPF_EXIT, 0, 0, 0, 0);
+    code[too_short].off = (int16_t)(n - too_short - 1);
+    PUT(BPF_ALU64 | BPF_MOV | BPF_K, 0, 0, 0, 0);
+    PUT(BPF_JMP | BPF_EXIT, 0, 0, 0, 0);
+    struct oko_func_spec func = {.insn = 0};
+    struct oko_prog_spec spec = {.name = "row",
+                                 .insns = code,
+                                 .n_insns = n,
+                                 .n_funcs = 1,
+                                 .funcs = &func,
+                                 .n_maps = 1,
+                                 .maps = map};
+    struct oko_prog *prog;
+    struct oko_error error = {0};
+    if (oko_prog_load(vm, &spec, NULL, NULL, &prog, &error))
+        oko_bench_die("program", error.reason);
+    return prog;
+}
+
 /* r0 = 1 if the map has, or was given, the first bytes of the packet with the value 1. */
 static struct oko_prog *make_program(struct oko_map *map, enum action action)
 {
@@ -186,7 +209,7 @@ static struct oko_prog *make_program(struct oko_map *map, enum action action)
     struct oko_insn code[SIZE];
     uint32_t n = 0;
     int key_size = (int)map->spec.key_size;
-    size_t too_short = n;
+    uint32_t too_short = n;
     PUT(BPF_JMP | BPF_JLT | BPF_K, 2, 0, 0, key_size);
     PUT(BPF_ALU64 | BPF_MOV | BPF_X, 6, 1, 0, 0);
     PUT(BPF_LD | BPF_IMM | BPF_DW, 1, OKO_PSEUDO_MAP, 0, 0);
@@ -204,23 +227,9 @@ static struct oko_prog *make_program(struct oko_map *map, enum action action)
         PUT(BPF_LDX | BPF_MEM | BPF_DW, 1, 0, 0, 0);
         PUT(BPF_JMP | BPF_JNE | BPF_K, 1, 0, 2, 1);
     }
-    PUT(BPF_ALU64 | BPF_MOV | BPF_K, 0, 0, 0, 1);
-    PUT(BPF_JMP | BPF_EXIT, 0, 0, 0, 0);
-    code[too_short].off = (int16_t)(n - too_short - 1);
-    PUT(BPF_ALU64 | BPF_MOV | BPF_K, 0, 0, 0, 0);
-    PUT(BPF_JMP | BPF_EXIT, 0, 0, 0, 0);
-    struct oko_func_spec func = {.insn = 0};
-    struct oko_prog_spec spec = {.name = "row",
-                                 .insns = code,
-                                 .n_insns = n,
-                                 .n_funcs = 1,
-                                 .funcs = &func,
-                                 .n_maps = 1,
-                                 .maps = &map->spec};
-    struct oko_prog *first, *prog;
+    struct oko_prog *prog, *first = oko_bench_load(map->vm, code, n, too_short, &map->spec);
     struct oko_error error = {0};
-    if (oko_prog_load(map->vm, &spec, NULL, NULL, &first, &error) ||
-        oko_prog_with_map(first, 0, map, &prog, &error))
+    if (oko_prog_with_map(first, 0, map, &prog, &error))
         oko_bench_die("program", error.reason);
     oko_prog_unref(first);
     return prog;
