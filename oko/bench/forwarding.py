@@ -183,7 +183,7 @@ def _register_new(rules: str, known: str) -> None:
         rules=RULES[rules],
         flows=1_000_000,
     )
-    def body() -> Generator[Callable[[], Sample], None, None]:
+    def body() -> Run:
         yield from replaying("udp64_f1m", f"{rules}.flows")
 
 
