@@ -29,14 +29,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         _report(exc)
         return 1
     except BrokenPipeError:  # the reader (head, less) has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_output()
         return 1
     except OSError as exc:
+        _forget_output()
         where = f"{exc.filename}: " if exc.filename else ""
         print(f"{NAME}: {where}{exc.strerror or exc}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _forget_output() -> None:
+    """What cannot be written is not tried again when Python ends (with status 120)."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(line: Line) -> int:
